@@ -1,0 +1,44 @@
+"""The encoder block, pre-norm: Dosovitskiy et al. 2021, equations 2 and 3."""
+
+from torch import Tensor, nn
+
+from .attention import Attention
+from .checks import check_tokens
+from .drop_path import DropPath
+from .mlp import Mlp
+
+
+class Block(nn.Module):
+    """Attention, then MLP, each on a normed copy and added to the stream: x (B, N, C) -> (B, N, C).
+
+    With `return_weights=True` also the attention weights (B, h, N, N). The place of `Attention` can be taken by any
+    class that is built as attention(dim, num_heads, qkv_bias=...) and maps (B, N, C) -> (B, N, C); only when weights
+    are asked for is it called with return_weights=True. Raises ValueError where num_heads does not divide dim, for a
+    drop_path_rate outside [0, 1) and for tokens of another shape, TypeError for tokens that are not float.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        mlp_ratio: float = 4.0,
+        qkv_bias: bool = True,
+        drop_path_rate: float = 0.0,
+        attention: type[nn.Module] = Attention,
+    ):
+        super().__init__()
+        self.dim = dim
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.attn = attention(dim, num_heads, qkv_bias=qkv_bias)
+        self.drop_path1 = DropPath(drop_path_rate)
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.drop_path2 = DropPath(drop_path_rate)
+
+    def forward(self, x: Tensor, return_weights: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+        check_tokens(x, self.dim)
+        attended = self.attn(self.norm1(x), return_weights=True) if return_weights else self.attn(self.norm1(x))
+        attended, weights = attended if return_weights else (attended, None)
+        x = x + self.drop_path1(attended)  # equation 2
+        x = x + self.drop_path2(self.mlp(self.norm2(x)))  # equation 3
+        return (x, weights) if return_weights else x

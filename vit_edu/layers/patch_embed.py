@@ -1,0 +1,77 @@
+"""From pixels to tokens: Dosovitskiy et al. 2021, section 3.1, the x_p E of equation 1."""
+
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from .checks import check_images, check_rank, wrong
+
+
+def grid_of(img_size: tuple[int, int], patch_size: int) -> tuple[int, int]:
+    """(H, W) -> (rows, columns) of patches. Raises ValueError where patch_size does not divide both."""
+    if len(img_size) != 2 or patch_size < 1 or any(side < 1 or side % patch_size for side in img_size):
+        found = f"an image size (H, W) of {tuple(img_size)} with patch_size={patch_size}"
+        raise wrong(found, "a patch_size that divides both", "resize or crop the image, or change patch_size")
+    return img_size[0] // patch_size, img_size[1] // patch_size
+
+
+def patchify(images: Tensor, patch_size: int) -> Tensor:
+    """Cut images (B, C, H, W) of any dtype into patches (B, N, C*p*p), row by row, N = H/p * W/p.
+
+    A patch is flattened as (C, p, p), the order of a convolution's weight.
+    Raises ValueError for another rank and where patch_size does not divide H and W.
+    """
+    check_rank(images)
+    rows, columns = grid_of(images.shape[-2:], patch_size)
+    return rearrange(images, "B C (rows p) (columns q) -> B (rows columns) (C p q)", rows=rows, columns=columns)
+
+
+def unpatchify(patches: Tensor, patch_size: int, grid_size: tuple[int, int]) -> Tensor:
+    """The inverse of patchify: patches (B, N, C*p*p), grid_size (rows, columns) -> images (B, C, rows*p, columns*p).
+
+    Raises ValueError where N is not rows * columns, or a patch's width no multiple of p*p.
+    """
+    (rows, columns), p = grid_size, patch_size
+    if patches.ndim != 3 or patches.shape[1] != rows * columns or patches.shape[2] % p**2:
+        wanted = f"(B, {rows}*{columns}, C*{p}*{p})"
+        remedy = "leave the class token out, give the grid and patch size they were cut with"
+        raise wrong(f"patches of shape {tuple(patches.shape)}", wanted, remedy)
+    pattern = "B (rows columns) (C p q) -> B C (rows p) (columns q)"
+    return rearrange(patches, pattern, rows=rows, columns=columns, p=p, q=p)
+
+
+def embed_patches(images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Unfold plus linear: float images (B, C, H, W), a convolution's weight (D, C, p, p), bias (D,) -> (B, N, D).
+
+    A convolution whose stride is its kernel size does the same, see PatchEmbed.
+    Raises ValueError for another rank, channel count, or a size that p does not divide, TypeError for other dtypes.
+    """
+    check_images(images, in_chans=weight.shape[1])
+    patches = patchify(images, patch_size=weight.shape[-1])  # (B, C, H, W) -> (B, N, C*p*p)
+    return F.linear(patches, weight.flatten(1), bias)  # (B, N, C*p*p) -> (B, N, D)
+
+
+class PatchEmbed(nn.Module):
+    """The patch embedding as one convolution: float images (B, in_chans, H, W) -> tokens (B, N, D), D = embed_dim.
+
+    img_size is one side or (H, W); grid_size = (rows, columns), num_patches = N. Raises ValueError where patch_size
+    does not divide img_size, and for images of another rank, channel count or size; TypeError for other dtypes.
+    """
+
+    def __init__(
+        self, img_size: int | tuple[int, int] = 224, patch_size: int = 16, in_chans: int = 3, embed_dim: int = 768
+    ):
+        super().__init__()
+        self.img_size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
+        self.grid_size = grid_of(self.img_size, patch_size)
+        self.num_patches = self.grid_size[0] * self.grid_size[1]
+        self.proj = nn.Conv2d(in_chans, embed_dim, kernel_size=patch_size, stride=patch_size)
+
+    def forward(self, images: Tensor) -> Tensor:
+        check_images(images, in_chans=self.proj.in_channels)
+        if images.shape[-2:] != self.img_size:
+            size = tuple(images.shape[-2:])
+            remedy = f"resize the images, or build the layer with img_size={size}"
+            raise wrong(f"images of (H, W) = {size}", f"{self.img_size}", remedy)
+        x = self.proj(images)  # (B, in_chans, H, W) -> (B, D, rows, columns)
+        return rearrange(x, "B D rows columns -> B (rows columns) D")
