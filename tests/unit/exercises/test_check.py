@@ -1,0 +1,311 @@
+"""The check survives any answer, and what it says is right, readable and not fooled."""
+
+import functools
+import io
+import sys
+import time
+from contextlib import redirect_stdout, suppress
+
+import pytest
+import torch
+import torch.nn.functional as F
+from IPython.core.formatters import DisplayFormatter
+from torch import nn
+
+import vit_edu
+from vit_edu import layers
+from vit_edu.exercises import ALL, hint
+from vit_edu.exercises.ladder import examine
+from vit_edu.exercises.report import MIME, Report
+from vit_edu.exercises.trial import OWN_FILES
+
+ATTENTION = ALL["attention"]
+
+
+def weights_of(q, k):
+    return (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1)
+
+
+def right(q, k, v):
+    w = weights_of(q, k)
+    return w @ v, w
+
+
+def look(mine, name="attention"):
+    verdict = examine(ALL[name], mine)
+    return verdict, str(Report(verdict))
+
+
+def diagnosis(verdict):
+    return [name for name, _ in verdict.diagnosis]
+
+
+def test_the_right_answer_comes_back_itself_and_a_wrong_one_is_replaced(capsys):
+    assert vit_edu.check("attention", right) is right
+    assert "Passed" in capsys.readouterr().out
+    assert vit_edu.check("attention", lambda q, k, v: None) is layers.scaled_dot_product_attention
+
+
+def test_the_stub_is_not_started():
+    def stub(q, k, v):
+        raise NotImplementedError("your turn: write attention here")
+
+    assert look(stub)[0].status == "not started"
+
+
+def test_the_checks_own_replacement_is_recognised():
+    verdict, text = look(layers.scaled_dot_product_attention)
+    assert verdict.status == "ready-made"
+    assert "Run the cell with your code again" in " ".join(text.split())
+
+
+def hangs(q, k, v):
+    while True:
+        with suppress(BaseException):
+            pass
+
+
+def test_an_endless_loop_is_stopped():
+    start = time.monotonic()
+    verdict, text = look(hangs)
+    assert verdict.status == "timeout"
+    assert "did not return" in text
+    assert time.monotonic() - start < 30
+
+
+def test_an_answer_that_waits_outside_python_is_left_behind(monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("vit_edu.exercises.trial.TIME_LIMIT", 0.3)
+        verdict, text = look(lambda q, k, v: time.sleep(5))
+    assert verdict.status == "timeout"
+    assert "restart the kernel" in text
+    assert look(right)[0].passed  # while the other still waits
+
+
+def leaves(q, k, v):
+    sys.exit(3)
+
+
+def unknown_name(q, k, v):
+    return nowhere_defined  # noqa: F821
+
+
+def calls_itself(q, k, v):
+    return calls_itself(q, k, v)
+
+
+@pytest.mark.parametrize("mine", [leaves, unknown_name, calls_itself, nn.MultiheadAttention, None, 3, "attention"])
+def test_answers_that_do_not_run_are_reported(mine):
+    verdict, text = look(mine)
+    assert verdict.status == "error"
+    assert "does not run yet" in text
+
+
+def test_the_learners_own_line_is_shown():
+    _, text = look(unknown_name)
+    assert "NameError" in text
+    assert "return nowhere_defined" in text
+    assert OWN_FILES not in text
+
+
+WRONG_RESULTS = {
+    "None": (lambda q, k, v: None, "None"),
+    "one of two": (lambda q, k, v: right(q, k, v)[0], "2 results are wanted"),
+    "three": (lambda q, k, v: (*right(q, k, v), 1), "3 results"),
+    "numpy": (lambda q, k, v: (right(q, k, v)[0].detach().numpy(), weights_of(q, k)), "ndarray"),
+    "a list": (lambda q, k, v: (right(q, k, v)[0].tolist(), weights_of(q, k)), "a list"),
+    "float32": (lambda q, k, v: right(q.float(), k.float(), v.float()), "torch.float32"),
+    "meta": (lambda q, k, v: (right(q, k, v)[0].to("meta"), weights_of(q, k)), "on meta"),
+    "no batch": (lambda q, k, v: (right(q, k, v)[0].flatten(), weights_of(q, k)), "has shape"),
+    "times 3": (lambda q, k, v: (right(q, k, v)[0] * 3, weights_of(q, k)), "times 3"),
+    "NaN": (lambda q, k, v: (right(q, k, v)[0] * float("nan"), weights_of(q, k)), "wrong"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_RESULTS)
+def test_results_of_the_wrong_kind_are_named(name):
+    mine, sentence = WRONG_RESULTS[name]
+    verdict, text = look(mine)
+    assert not verdict.passed
+    assert sentence in text
+
+
+class Agreeable(torch.Tensor):
+    """Equal to everything: what an attacker would return."""
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        return True
+
+
+def test_an_object_that_equals_everything_does_not_pass():
+    assert not look(lambda q, k, v: (torch.zeros(1).as_subclass(Agreeable), weights_of(q, k)))[0].passed
+
+
+def in_place(q, k, v):
+    q /= q.shape[-1] ** 0.5
+    w = (q @ k.mT).softmax(-1)
+    return w @ v, w
+
+
+def cut(q, k, v):
+    w = weights_of(q, k)
+    return torch.tensor((w @ v).tolist(), dtype=q.dtype), w
+
+
+def dropped(q, k, v):
+    w = F.dropout(weights_of(q, k))
+    return w @ v, w
+
+
+def exchanged(q, k, v):
+    return right(q, k, v)[::-1]
+
+
+@pytest.mark.parametrize(
+    ("mine", "name"),
+    [
+        (in_place, "changes its inputs"),
+        (cut, "the graph is cut"),
+        (dropped, "not the same answer twice"),
+        (exchanged, "results in another order"),
+        (lambda q, k, v: None, "nothing returned"),
+    ],
+)
+def test_general_mistakes_have_names(mine, name):
+    assert diagnosis(look(mine)[0]) == [name]
+
+
+def test_a_mistake_is_named_though_the_graph_is_cut_as_well():
+    def mine(q, k, v):
+        w = (q @ k.mT).softmax(-1)
+        return (w @ v).detach(), w
+
+    assert diagnosis(look(mine)[0]) == ["no scaling", "the graph is cut"]
+
+
+def test_two_mistakes_at_once_are_both_named():
+    def mine(q, k, v):
+        w = (q @ k.mT).softmax(-2)
+        return w @ v, w
+
+    assert diagnosis(look(mine)[0]) == ["no scaling", "softmax over the queries"]
+
+
+def test_an_unknown_mistake_gets_the_rung_and_the_smallest_input():
+    verdict, text = look(lambda q, k, v: (right(q, k, v)[0] + 0.25 * v[..., :1, :], weights_of(q, k)))
+    assert diagnosis(verdict) == []
+    assert dict(verdict.ladder())["values"] == "failed"
+    assert "your output" in text
+    assert "right output" in text
+    assert max(tensor.numel() for tensor in verdict.case) <= 4
+
+
+def with_alias(q, k, v, alias=F.scaled_dot_product_attention):
+    return alias(q, k, v), weights_of(q, k)
+
+
+def through_partial(q, k, v):
+    return next(map(functools.partial(F.scaled_dot_product_attention, q), [k], [v])), weights_of(q, k)
+
+
+def through_the_kit(q, k, v):
+    return layers.scaled_dot_product_attention(q, k, v)
+
+
+def through_the_recipe(q, k, v):
+    return ALL["attention"].steps(q, k, v)
+
+
+@pytest.mark.parametrize("mine", [with_alias, through_partial, through_the_kit, through_the_recipe])
+def test_ready_made_answers_are_noticed(mine):
+    verdict, text = look(mine)
+    assert verdict.status == "ready-made"
+    assert "ready-made" in text
+
+
+def test_a_ready_made_module_is_noticed():
+    class Mine(layers.Attention):
+        pass
+
+    assert look(Mine, "multi_head_attention")[0].status == "ready-made"
+
+
+def test_parameters_of_another_name_or_shape_are_listed():
+    class Mine(nn.Module):
+        def __init__(self, dim, num_heads):
+            super().__init__()
+            self.to_qkv = nn.Linear(dim, 3 * dim)
+            self.proj = nn.Linear(dim, 2 * dim)
+
+    _, text = look(Mine, "multi_head_attention")
+    text = " ".join(text.split())
+    assert "qkv.weight (6, 2) is missing" in text
+    assert "to_qkv.weight (6, 2) is not wanted" in text
+    assert "proj.weight is (4, 2), wanted (2, 2)" in text
+
+
+def test_the_notebook_is_left_as_it_was():
+    def mine(q, k, v):
+        print("one line a call")
+        torch.manual_seed(0)
+        torch.set_default_dtype(torch.float64)
+        return right(q, k, v)
+
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    threads = torch.get_num_threads()
+    with redirect_stdout(io.StringIO()) as out:
+        _, text = look(mine)
+    assert torch.get_default_dtype() == torch.float32
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.get_num_threads() == threads
+    assert out.getvalue() == ""
+    assert "one line a call" in text
+
+
+def test_it_works_where_gradients_are_off():
+    with torch.no_grad():
+        assert look(right)[0].passed
+
+
+def test_html_says_in_words_what_colour_and_marks_say():
+    bundle = Report(examine(ATTENTION, lambda q, k, v: right(2 * q, k, v)))._repr_mimebundle_()
+    html = bundle["text/html"]
+    for part in (
+        'role="status"',
+        'aria-label="Check of attention"',
+        "values: failed",
+        "shape: passed",
+        "<caption",
+        'scope="row"',
+    ):
+        assert part in html
+    assert bundle[MIME] == {"exercise": "attention", "status": "wrong", "diagnosis": []}
+    assert bundle["text/plain"].startswith("attention: Not right yet")
+    assert "text/html" in DisplayFormatter().format(Report(examine(ATTENTION, right)))[0]
+
+
+def test_what_a_learner_prints_cannot_break_the_page():
+    def mine(q, k, v):
+        print("<script>alert(1)</script>")
+
+    assert "<script>" not in Report(examine(ATTENTION, mine))._repr_mimebundle_()["text/html"]
+
+
+def test_hints_come_one_at_a_time_and_end_with_the_solution(capsys):
+    texts = []
+    for _ in range(5):
+        hint("split_heads")
+        texts.append(capsys.readouterr().out)
+    assert "hint 1 of 4" in texts[0]
+    assert "the solution" in texts[3]
+    assert "def split_heads" in texts[3]
+    assert texts[4] == texts[3]
+    assert not any("def split_heads" in text for text in texts[:3])
+
+
+def test_an_unknown_exercise_names_the_nearest():
+    with pytest.raises(KeyError, match="'attention'"):
+        vit_edu.check("atention", right)

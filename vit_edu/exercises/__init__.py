@@ -1,0 +1,60 @@
+"""Exercises and their checks: `check` an answer, ask for a `hint`, see `ALL` exercises by name."""
+
+import difflib
+from collections.abc import Callable
+from importlib import import_module
+
+from vit_edu.exercises.core import Exercise
+
+LESSONS = ("start_here", "images_as_sequences", "embedding", "positions", "self_attention", "multi_head")
+
+ALL: dict[str, Exercise] = {
+    found.name: found
+    for lesson in LESSONS
+    for found in vars(import_module(f"{__name__}.{lesson}")).values()
+    if isinstance(found, Exercise)
+}
+_hints_given: dict[str, int] = {}
+
+
+def find(name: str) -> Exercise:
+    """The exercise of that name. Raises KeyError with the nearest names."""
+    if name in ALL:
+        return ALL[name]
+    near = difflib.get_close_matches(str(name), ALL, n=3, cutoff=0.4) or sorted(ALL)
+    raise KeyError(f"There is no exercise {name!r}; do you mean {' or '.join(map(repr, near))}?")
+
+
+def check(name: str, mine: Callable) -> Callable:
+    """Checks `mine`, shows the report, and returns what the lesson goes on with.
+
+    Args:
+        name: the exercise, for instance "attention".
+        mine: the learner's function or class. It runs on fresh random inputs and is stopped after a few seconds.
+
+    Returns:
+        `mine` when it passes, the reference until then.
+
+    Raises:
+        KeyError: no exercise has that name.
+    """
+    from vit_edu.exercises.ladder import examine
+    from vit_edu.exercises.report import Report
+
+    exercise = find(name)
+    verdict = examine(exercise, mine)
+    Report(verdict).show()
+    return mine if verdict.passed else exercise.reference
+
+
+def hint(name: str) -> None:
+    """Shows the next hint: a nudge, the shapes, a part of the code, the solution.
+
+    Raises:
+        KeyError: no exercise has that name.
+    """
+    from vit_edu.exercises.report import Hint
+
+    exercise = find(name)
+    number = _hints_given[name] = min(_hints_given.get(name, 0) + 1, len(exercise.hints) + 1)
+    Hint(exercise, number).show()
