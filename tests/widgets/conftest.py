@@ -1,0 +1,179 @@
+"""A real JupyterLab and a real Chromium, started once; nothing of the user's configuration is read or written."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TOKEN = "explorers"
+NO_BROWSER = "no browser for the widgets' tests: `apt install chromium`, or set CHROME=/path/to/chrome"
+
+
+@pytest.fixture(scope="session")
+def chrome():
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    found = os.environ.get("CHROME") or next(filter(None, map(shutil.which, names)), None)
+    if not found:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(NO_BROWSER)
+    return found
+
+
+def pytest_terminal_summary(terminalreporter):
+    skipped = [report for report in terminalreporter.stats.get("skipped", []) if NO_BROWSER in str(report.longrepr)]
+    if skipped:
+        terminalreporter.write_line(f"{len(skipped)} tests skipped: {NO_BROWSER}")
+
+
+@pytest.fixture(scope="session")
+def lab(chrome, tmp_path_factory):
+    """The address of a running JupyterLab with one notebook of two empty cells."""
+    home = tmp_path_factory.mktemp("home")
+    notebooks = tmp_path_factory.mktemp("notebooks")
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    cells = [nbformat.v4.new_code_cell(), nbformat.v4.new_code_cell()]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), notebooks / "explorer.ipynb")
+    settings = home / "settings" / "@jupyterlab" / "apputils-extension"
+    settings.mkdir(parents=True)
+    (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false", "checkForUpdates": false}')
+
+    env = {key: value for key, value in os.environ.items() if not key.startswith(("JUPYTER", "IPYTHON"))}
+    env |= {"HOME": str(home), "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"), "PYTHONPATH": str(ROOT)}
+    env |= {f"JUPYTER_{kind}_DIR": str(home / kind.lower()) for kind in ("CONFIG", "DATA", "RUNTIME")}
+    env |= {"JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"), "IPYTHONDIR": str(home / "ipython")}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = [
+        "--no-browser",
+        "--allow-root",
+        "--ServerApp.ip=127.0.0.1",
+        f"--ServerApp.port={port}",
+        "--ServerApp.port_retries=0",
+        f"--IdentityProvider.token={TOKEN}",
+        f"--ServerApp.root_dir={notebooks}",
+        "--LabApp.expose_app_in_browser=True",
+        "--LabApp.news_url=None",
+        "--LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate",
+    ]
+    log = home / "lab.log"
+    with log.open("w") as out:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", *options], env=env, cwd=home, stdout=out, stderr=out
+        )
+    try:
+        address, until = f"http://127.0.0.1:{port}", time.monotonic() + 90
+        while True:
+            try:
+                urllib.request.urlopen(f"{address}/api/status?token={TOKEN}", timeout=5).close()
+                break
+            except (urllib.error.URLError, ConnectionError, TimeoutError):
+                if server.poll() is not None or time.monotonic() > until:
+                    pytest.fail(f"JupyterLab did not start:\n{log.read_text()[-3000:]}")
+                time.sleep(0.1)
+        yield address, notebooks
+    finally:
+        server.terminate()
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+
+
+class Notebook:
+    """The opened notebook: runs code in its cells and says what the page and the kernel know."""
+
+    def __init__(self, page, folder):
+        self.page, self.file = page, folder / "explorer.ipynb"
+        self.elsewhere, self.errors = [], []
+
+    def run(self, code, cell=0):
+        """Runs `code` in that cell, as a learner does; returns the cell's outputs."""
+        return self.page.evaluate(
+            """async ([index, code]) => {
+                const panel = jupyterapp.shell.currentWidget;
+                const cell = panel.content.widgets[index].model;
+                cell.sharedModel.setSource(code);
+                panel.content.activeCellIndex = index;
+                panel.content.deselectAll();
+                await jupyterapp.commands.execute("notebook:run-cell");
+                return cell.outputs.toJSON();
+            }""",
+            [cell, code],
+        )
+
+    def python(self, expression):
+        """The value of an expression in the kernel, asked from the next cell."""
+        outputs = self.run(f"import json; print(json.dumps({expression}))", cell=1)
+        return json.loads("".join(output["text"] for output in outputs if output["output_type"] == "stream"))
+
+    def wait_python(self, expression, wanted, seconds=20):
+        """The browser tells the kernel a moment later; ask until it knows."""
+        until = time.monotonic() + seconds
+        while (found := self.python(expression)) != wanted and time.monotonic() < until:
+            pass
+        assert found == wanted
+
+    @property
+    def cells(self):
+        return self.page.evaluate("jupyterapp.shell.currentWidget.content.model.cells.length")
+
+    def command(self, name, **arguments):
+        self.page.evaluate(
+            "([name, args]) => jupyterapp.commands.execute(name, args).then(() => {})", [name, arguments]
+        )
+
+    def open(self, address):
+        self.page.goto(f"{address}/lab/tree/{self.file.name}?token={TOKEN}&reset")
+        self.page.wait_for_function(
+            "window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel", timeout=90_000
+        )
+        self.page.evaluate("""async () => {
+            const panel = jupyterapp.shell.currentWidget;
+            await panel.context.ready;
+            await panel.sessionContext.ready;
+            jupyterapp.shell.collapseLeft();
+        }""")
+
+
+@pytest.fixture(scope="session")
+def notebook(chrome, lab):
+    from playwright.sync_api import sync_playwright
+
+    address, folder = lab
+    # Nothing but the loopback can be reached: other names do not resolve, other requests are recorded and aborted.
+    options = [
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    ]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chrome, args=options)
+        context = browser.new_context(viewport={"width": 1280, "height": 900}, has_touch=True)
+        page = context.new_page()
+        page.set_default_timeout(30_000)
+        notebook = Notebook(page, folder)
+
+        def abort(route):
+            notebook.elsewhere.append(route.request.url)
+            route.abort()
+
+        context.route(re.compile(r"^(?!(https?://127\.0\.0\.1[:/]|data:|blob:))"), abort)
+        page.on("websocket", lambda socket: "//127.0.0.1:" in socket.url or notebook.elsewhere.append(socket.url))
+        page.on("console", lambda message: message.type == "error" and notebook.errors.append(message.text))
+        page.on("pageerror", lambda error: notebook.errors.append(str(error)))
+        notebook.open(address)
+        notebook.address = address
+        yield notebook
+        browser.close()
