@@ -1,0 +1,1 @@
+"""The instructor's side: editions, and what builds them."""

@@ -1,0 +1,75 @@
+"""The command `vit-edu`. Each part is imported when it is asked for, so that --help is quick."""
+
+import argparse
+import sys
+
+import vit_edu
+
+
+def _lab(options, passed_on: list[str]) -> int:
+    from vit_edu import lab
+
+    return lab.main(passed_on, copy_only=options.copy_only)
+
+
+def _build(options, _) -> int:
+    from vit_edu.classroom import build
+
+    return build.main(options.lessons, options.check)
+
+
+def _doctor(options, _) -> int:
+    from vit_edu import doctor
+
+    return doctor.main()
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line with its help."""
+    top = argparse.ArgumentParser(prog="vit-edu", description="Learn vision transformers by building them.")
+    top.add_argument("--version", action="version", version=f"vit-edu {vit_edu.__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
+
+    lab = commands.add_parser(
+        "lab",
+        allow_abbrev=False,
+        help="open the lessons in JupyterLab",
+        usage="vit-edu lab [--copy-only] [anything that jupyter lab takes]",
+        description="Copies the lessons into work/ in this folder and opens JupyterLab there. Your own files are never "
+        "overwritten: a lesson that has changed since is put beside yours under a dated name.",
+        epilog="Everything else goes on to JupyterLab: vit-edu lab --no-browser --port 8899",
+    )
+    lab.add_argument("--copy-only", action="store_true", help="copy the lessons, open nothing")
+    lab.set_defaults(run=_lab)
+
+    doctor = commands.add_parser(
+        "doctor",
+        help="look whether everything is in place here",
+        description="Versions, device, memory, disk, data, widgets; each problem with its remedy, and exit code 1.",
+    )
+    doctor.set_defaults(run=_doctor)
+
+    build = commands.add_parser(
+        "build",
+        help="for authors: make notebooks/ and README's map from course/",
+        description="Makes the learner's notebooks from course/, runs them without network and stores their outputs. "
+        "A notebook whose cells are as before is left alone; delete it to have it run again.",
+    )
+    build.add_argument("lessons", nargs="*", metavar="LESSON", help="a lesson's number or name (default: all)")
+    build.add_argument("--check", action="store_true", help="change nothing; exit code 1 if something is stale")
+    build.set_defaults(run=_build)
+    return top
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command. Returns the exit code."""
+    commands = parser()
+    options, rest = commands.parse_known_args(arguments)
+    if rest and options.command != "lab":
+        known = f"vit-edu {options.command} --help lists what it takes"
+        commands.error(f"{options.command} does not know {' '.join(rest)}; {known}")
+    return options.run(options, rest)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
