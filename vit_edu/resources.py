@@ -13,7 +13,8 @@ def folder(name: str) -> Path:
         if (root / name).is_dir():
             return root / name
     raise FileNotFoundError(
-        f"The kit's folder {name!r} is neither in {PACKAGE} nor beside it; install vit-edu again, or work in a complete checkout."
+        f"The kit's folder {name!r} is neither in {PACKAGE} nor beside it; "
+        "install vit-edu again, or work in a complete checkout."
     )
 
 

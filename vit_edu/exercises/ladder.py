@@ -273,7 +273,10 @@ def same_outcome(mine: Outcome, other: Outcome) -> bool:
 
 def general(got: list[Outcome], wanted: list[Outcome]) -> list[tuple[str, str]]:
     """Mistakes that belong to no exercise in particular."""
-    cut = any(g.results and g.gradients is None and w.gradients is not None for g, w in zip(got, wanted, strict=False))
+    cut = any(
+        [*map(type, g.results)] == [*map(type, w.results)] and g.gradients is None and w.gradients is not None
+        for g, w in zip(got, wanted, strict=False)
+    )
     found = {
         NOTHING: any(len(outcome.results) == 1 and outcome.results[0] is None for outcome in got),
         NOT_STEADY: any(not outcome.same_twice for outcome in got),

@@ -88,6 +88,21 @@ split_heads.mistake(
     move=lambda x: x.permute(0, 2, 3, 1),
 )
 split_heads.mistake(
+    "heads folded into the batch",
+    "Your tensors are (B·h, N, d): the heads of one picture have become pictures. Keep an axis for each.",
+    move=lambda x: rearrange(x, "B N h d -> (B h) N d"),
+)
+split_heads.mistake(
+    "heads before the batch",
+    "Your tensors are (h, B, N, d). The batch stays in front: what is axis 0 of everything else?",
+    move=lambda x: rearrange(x, "B N h d -> h B N d"),
+)
+split_heads.mistake(
+    "one plain reshape",
+    "You reshape (B, N, 3·C) straight to (3, B, h, N, d). reshape only re-reads the numbers in order: which axes move?",
+    lambda qkv, num_heads: tuple(qkv.reshape(3, qkv.shape[0], num_heads, qkv.shape[1], -1)),
+)
+split_heads.mistake(
     "q and k exchanged",
     "Your k is q, and your q is k. Which comes first in the weights?",
     order=lambda q, k, v: (k, q, v),
@@ -211,6 +226,16 @@ multi_head.mistake(
     split=keys_ask,
 )
 multi_head.mistake(
+    "queries meet queries",
+    "Every token looks for what it asks itself. Which third of the channels have you not used?",
+    split=lambda qkv, heads: [layers.split_heads(qkv, heads)[i] for i in (0, 0, 2)],
+)
+multi_head.mistake(
+    "keys mixed in the place of values",
+    "Keys say where something is found; what is brought back? One third of the channels is unused.",
+    split=lambda qkv, heads: [layers.split_heads(qkv, heads)[i] for i in (0, 1, 1)],
+)
+multi_head.mistake(
     "softmax over the queries",
     "Your columns sum to 1, your rows do not. Over which axis does each query share out its attention?",
     axis=lambda: -2,
@@ -242,6 +267,11 @@ multi_head.mistake(
     "channels of the heads shuffled together",
     "You merge as (d, heads). Published weights want all channels of head 1, then all of head 2.",
     merge=lambda mixed: rearrange(mixed, "B h N d -> B N (d h)"),
+)
+multi_head.mistake(
+    "heads averaged",
+    "You take the mean of the heads, which leaves d channels and mixes their answers. How do h answers of d make C?",
+    merge=lambda mixed: mixed.mean(dim=1),
 )
 multi_head.mistake(
     "no output projection",

@@ -95,7 +95,9 @@ class Report(Shown):
                 f'<td style="text-align:left"><pre style="margin:0">{escape(text)}</pre></td></tr>'
                 for name, text in rows
             )
-            caption = "<caption style='text-align:left'>The smallest input on which it fails</caption>"
+            caption = (
+                "<caption style='text-align:left;white-space:nowrap'>The smallest input on which it fails</caption>"
+            )
             parts.append(f"<table>{caption}<tbody>{cells}</tbody></table>")
         if v.printed:
             printed = escape(head(v.printed))

@@ -100,8 +100,11 @@ def results_of(exercise, answer: Callable, case: tuple) -> tuple:
 
 def as_results(value, exercise) -> tuple:
     """The results of an answer as a tuple, whether it has one or several; a wrong number of them is kept as it is."""
-    several = not exercise.single and isinstance(value, (tuple, list))
-    return tuple(map(plain, value if several else [value]))
+    if exercise.single:
+        return (plain(value),)
+    if type(value) is Tensor and value.ndim and len(value) == len(exercise.returns):
+        return value.unbind(0)  # stacked results unpack as a tuple does
+    return tuple(map(plain, value if isinstance(value, (tuple, list)) else [value]))
 
 
 def plain(value):
