@@ -204,12 +204,12 @@ def read(name: str, split: str, img_size: int) -> tuple[np.ndarray, list[int], l
 
     stem = resources.cache_dir() / f"{name}-{split}-{img_size}"
     array, facts = Path(f"{stem}.npy"), Path(f"{stem}.json")
-    if name == "flowers102" and find_spec("scipy") is None:  # before 340 MB are fetched
-        raise DownloadError("its labels are read with scipy, which is not installed (pip install scipy)")
-    if not facts.exists():  # it is written last
+    if not (facts.exists() and array.exists()):  # facts are written last
+        if name == "flowers102" and find_spec("scipy") is None:  # before 340 MB are fetched
+            raise DownloadError("its labels are read with scipy, which is not installed (pip install scipy)")
         paths = [fetch(*file) for file in SETS[name].files()]
         with FileLock(f"{stem}.lock"):
-            if not facts.exists():
+            if not (facts.exists() and array.exists()):
                 try:
                     _prepare(SETS[name], split, img_size, paths, array, facts)
                 except OSError as error:  # most often no space
@@ -234,16 +234,15 @@ def _prepare(which: OnRequest, split: str, img_size: int, paths: list[Path], arr
                 extract_archive(str(path), str(folder))
         pictures = which.open(Path(scratch), split)
         channels = len(pictures[0][0].getbands())
-        draft, labels = Path(scratch) / "images.npy", []
-        shape = (len(pictures), channels, img_size, img_size)
-        images = np.lib.format.open_memmap(draft, mode="w+", dtype=np.uint8, shape=shape)
+        draft, labels, size = Path(scratch) / "images.npy", [], (img_size, img_size)
+        header = {"descr": "|u1", "fortran_order": False, "shape": (len(pictures), channels, *size)}
         bar = tqdm(pictures, desc=f"{which.title}, decoded once", leave=False, total=len(pictures))
-        for i, (picture, label) in enumerate(bar):
-            square = picture if picture.size == (img_size, img_size) else ImageOps.fit(picture, (img_size, img_size))
-            images[i] = np.asarray(square).reshape(img_size, img_size, channels).transpose(2, 0, 1)
-            labels.append(int(label))
-        images.flush()
-        del images
+        with open(draft, "wb") as file:  # written, not mapped: on a full disk a map kills the process
+            np.lib.format.write_array_header_1_0(file, header)
+            for picture, label in bar:
+                square = picture if picture.size == size else ImageOps.fit(picture, size)
+                file.write(np.asarray(square).reshape(*size, channels).transpose(2, 0, 1).tobytes())
+                labels.append(int(label))
         os.replace(draft, array)
         (Path(scratch) / "facts.json").write_text(json.dumps({"labels": labels, "classes": list(pictures.classes)}))
         os.replace(Path(scratch) / "facts.json", facts)

@@ -225,9 +225,9 @@ def execute(notebook, timeout: int = 120):
         for output in cell.get("outputs", ()):
             # Without a kernel a widget's view is a blank; a PNG is what GitHub and PDF show for certain.
             data = output.get("data", {})
-            for kind in (WIDGET_VIEW, "text/html"):
-                if "image/png" in data:
-                    data.pop(kind, None)
+            data.pop(WIDGET_VIEW, None)
+            if "image/png" in data:
+                data.pop("text/html", None)
     return notebook
 
 
