@@ -6,12 +6,12 @@ from importlib import import_module
 
 from vit_edu.exercises.core import Exercise
 
-LESSONS = ("start_here", "images_as_sequences", "embedding", "positions", "self_attention", "multi_head")
+MODULES = ("start_here", "images_as_sequences", "embedding", "positions", "self_attention", "multi_head")
 
 ALL: dict[str, Exercise] = {
     found.name: found
-    for lesson in LESSONS
-    for found in vars(import_module(f"{__name__}.{lesson}")).values()
+    for module in MODULES
+    for found in vars(import_module(f"{__name__}.{module}")).values()
     if isinstance(found, Exercise)
 }
 _hints_given: dict[str, int] = {}

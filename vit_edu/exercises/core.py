@@ -37,10 +37,6 @@ class Draw:
         """A whole number from `low` to `high`, both included."""
         return int(torch.randint(low, high + 1, (), generator=self.generator))
 
-    def choice(self, options):
-        """One of `options`."""
-        return options[self.integer(0, len(options) - 1)]
-
 
 def call_module(mine: type[nn.Module], config: dict, state: dict[str, Tensor], *inputs: Tensor):
     """Builds `mine(**config)`, puts the parameters `state` in by name, runs it. Gradients reach `state`.

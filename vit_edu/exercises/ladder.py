@@ -1,7 +1,8 @@
 """The check: climb the ladder, find the smallest input that fails, and name the mistake behind it."""
 
+import traceback
 from collections.abc import Callable
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -12,10 +13,14 @@ from vit_edu.exercises.trial import (
     TIME_LIMIT,
     AnswerError,
     Outcome,
+    Stopped,
     Trial,
     alike,
     attempt,
+    close,
     guarded,
+    learners_line,
+    message,
     results_of,
     try_answer,
 )
@@ -85,6 +90,7 @@ def one_thread():
 
 
 @one_thread()
+@torch.enable_grad()  # also in a notebook that has switched gradients off
 def examine(exercise: Exercise, mine: Callable) -> Verdict:
     """Checks one answer against fresh random inputs and says what is wrong with it, smallest input first."""
     if mine is exercise.reference:
@@ -93,7 +99,7 @@ def examine(exercise: Exercise, mine: Callable) -> Verdict:
         return Verdict(exercise, "error", f"A function or class is wanted; this is {describe(mine)}.", {"runs"})
     cases = list(exercise.cases(Draw()))
     trial = try_answer(exercise, mine, cases)
-    if any(not_started(outcome) for outcome in trial.outcomes):
+    if any(not_started(mine, outcome.error) for outcome in trial.outcomes):
         return Verdict(exercise, "not started", "Your turn: nothing is written here yet.", printed=trial.printed)
     wanted = [attempt(exercise, exercise.reference, case, exercise.call) for case in cases]
     failures = [failure(exercise, got, want) for got, want in zip(trial.outcomes, wanted, strict=False)]
@@ -102,9 +108,12 @@ def examine(exercise: Exercise, mine: Callable) -> Verdict:
     return last_rung(exercise, mine, trial)
 
 
-def not_started(outcome: Outcome) -> bool:
-    """Whether the stub of the learner's edition ran."""
-    return isinstance(outcome.error, NotImplementedError) and str(outcome.error).startswith("your turn")
+def not_started(mine: Callable, error: BaseException | None) -> bool:
+    """Whether the stub of this very answer ran, and not that of another function which it calls."""
+    if not (isinstance(error, NotImplementedError) and message(error).startswith("NotImplementedError: your turn")):
+        return False
+    functions = vars(mine).values() if isinstance(mine, type) else [mine]
+    return [*traceback.walk_tb(error.__traceback__)][-1][0].f_code in [getattr(f, "__code__", None) for f in functions]
 
 
 def last_rung(exercise: Exercise, mine: Callable, trial: Trial) -> Verdict:
@@ -113,11 +122,13 @@ def last_rung(exercise: Exercise, mine: Callable, trial: Trial) -> Verdict:
 
     def work():
         for sentence, holds in exercise.invariances:
-            held = False
-            with suppress(Exception):
-                held = holds(lambda *inputs: exercise.call(mine, *inputs), Draw())
-            if not held:
-                broken.append(sentence)
+            try:
+                if not holds(lambda *inputs: exercise.call(mine, *inputs), Draw()):
+                    broken.append(f"This must hold and does not: {sentence}.")
+            except Stopped:
+                raise
+            except BaseException as error:
+                broken.append(f"While looking whether {sentence}: {message(error)} ({learners_line(error)})")
 
     later = Trial()
     guarded(work, exercise.ready_made, later)
@@ -125,7 +136,7 @@ def last_rung(exercise: Exercise, mine: Callable, trial: Trial) -> Verdict:
     if later.timed_out:
         verdict.status, verdict.sentence = "timeout", TOO_LONG
     elif broken:
-        verdict.status, verdict.sentence = "wrong", f"This must hold and does not: {broken[0]}."
+        verdict.status, verdict.sentence = "wrong", broken[0]
     if not verdict.passed:
         verdict.failed = {"invariance"}
     elif names := sorted(trial.ready_made | later.ready_made):
@@ -160,7 +171,7 @@ def failure(exercise: Exercise, got: Outcome, want: Outcome) -> Failure | None:
     """The first rung on which one case fails, or None."""
     if got.error and not got.results:
         sentence = str(got.error) if isinstance(got.error, AnswerError) else ""
-        return Failure("runs", sentence or f"{type(got.error).__name__}: {got.error}")
+        return Failure("runs", sentence or message(got.error))
     if len(got.results) != len(exercise.returns):
         wanted = ", ".join(exercise.returns)
         found = describe(got.results[0]) if len(got.results) == 1 else f"{len(got.results)} results"
@@ -173,9 +184,11 @@ def failure(exercise: Exercise, got: Outcome, want: Outcome) -> Failure | None:
         return Failure(found[0].rung, found[0].sentence + note)
     if not got.same_twice:
         return Failure("values", "The same input gave two different answers.")
+    if got.error and want.gradients is None:
+        return Failure("runs", f"Called a second time with the same input: {message(got.error)}")
     if want.gradients is not None:
         if got.error:
-            return Failure("gradient", f"With inputs that ask for a gradient: {type(got.error).__name__}: {got.error}")
+            return Failure("gradient", f"With inputs that ask for a gradient: {message(got.error)}")
         if got.gradients is None:
             return Failure("gradient", "The values are right, but no gradient flows back to the inputs.")
         if not alike(got.gradients, want.gradients):
@@ -205,7 +218,7 @@ def difference(name: str, got, want) -> Failure | None:
     if alike(got, want):
         return None
     largest = (got.double() - want.double()).abs().max().item()
-    share = (~torch.isclose(got, want, rtol=1e-6, atol=1e-8)).double().mean().item()
+    share = 1 - close(got.double(), want.double()).double().mean().item()
     numbers = f"{share:.0%} of its numbers are wrong, the largest difference is {largest:.3g}"
     return Failure("values", f"{name} has the right shape; {numbers}.")
 
@@ -271,10 +284,17 @@ def same_outcome(mine: Outcome, other: Outcome) -> bool:
     return mine.gradients is None or (other.gradients is not None and alike(mine.gradients, other.gradients))
 
 
+def of_a_kind(mine: tuple, right: tuple) -> bool:
+    """Whether results have the shapes and dtypes of the right ones."""
+    if not all(isinstance(x, Tensor) for x in mine):
+        return False
+    return [(x.shape, x.dtype) for x in mine] == [(x.shape, x.dtype) for x in right]
+
+
 def general(got: list[Outcome], wanted: list[Outcome]) -> list[tuple[str, str]]:
     """Mistakes that belong to no exercise in particular."""
     cut = any(
-        [*map(type, g.results)] == [*map(type, w.results)] and g.gradients is None and w.gradients is not None
+        g.gradients is None and w.gradients is not None and of_a_kind(g.results, w.results)
         for g, w in zip(got, wanted, strict=False)
     )
     found = {

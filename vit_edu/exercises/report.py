@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vit_edu.exercises.core import Exercise
 from vit_edu.exercises.ladder import Verdict, describe
-from vit_edu.exercises.trial import Outcome
+from vit_edu.exercises.trial import Outcome, message
 
 MIME = "application/vnd.vit-edu.report+json"
 HEADLINES = {
@@ -119,7 +119,7 @@ class Report(Shown):
             return rows
         if v.got.error and not v.got.results:
             where = f"\n{v.got.where}" if v.got.where else ""
-            return [*rows, ("yours", f"{type(v.got.error).__name__}: {v.got.error}{where}")]
+            return [*rows, ("yours", f"{message(v.got.error)}{where}")]
         if "gradient" in v.failed and not v.failed & {"runs", "shape", "values"}:
             return [*rows, *self._gradients(v.got, v.want)]
         for i, value in enumerate(v.got.results):

@@ -3,6 +3,7 @@
 import functools
 import io
 import sys
+import threading
 import time
 from contextlib import redirect_stdout, suppress
 
@@ -17,7 +18,7 @@ from vit_edu import layers
 from vit_edu.exercises import ALL, hint
 from vit_edu.exercises.ladder import examine
 from vit_edu.exercises.report import MIME, Report
-from vit_edu.exercises.trial import OWN_FILES
+from vit_edu.exercises.trial import OWN_FILES, TIME_LIMIT
 
 ATTENTION = ALL["attention"]
 
@@ -268,6 +269,86 @@ def test_the_notebook_is_left_as_it_was():
 def test_it_works_where_gradients_are_off():
     with torch.no_grad():
         assert look(right)[0].passed
+        assert diagnosis(look(cut)[0]) == ["the graph is cut"]
+
+
+def test_an_interrupt_leaves_the_notebook_as_it_was(monkeypatch):
+    def interrupted(thread, timeout=None, join=threading.Thread.join):
+        if timeout == TIME_LIMIT:
+            raise KeyboardInterrupt
+        join(thread, timeout)
+
+    stdout = sys.stdout
+    monkeypatch.setattr(threading.Thread, "join", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        examine(ATTENTION, lambda q, k, v: torch.set_default_dtype(torch.float64) or time.sleep(0.5))
+    assert sys.stdout is stdout
+    assert torch.get_default_dtype() == torch.float32
+
+
+def test_leaving_in_the_last_rung_is_no_pass():
+    def mine(q, k, v):
+        if q.dtype == torch.float32:
+            raise SystemExit
+        return right(q, k, v)
+
+    verdict, text = look(mine)
+    assert not verdict.passed
+    assert "SystemExit" in text
+
+
+def test_an_error_in_the_second_call_is_no_pass():
+    calls = []
+
+    def mine(num_tokens, dim, num_heads):
+        calls.append(1)
+        if len(calls) % 2 == 0:
+            raise ValueError("once is enough")
+        return 4 * num_tokens * dim**2 + 2 * num_tokens**2 * dim
+
+    verdict, text = look(mine, "attention_cost")
+    assert not verdict.passed
+    assert "once is enough" in text
+
+
+class Mute(Exception):
+    def __str__(self):
+        raise ValueError
+
+
+def mute(q, k, v):
+    raise Mute
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize(
+    "mine",
+    [
+        mute,
+        lambda q, k, v: (right(q, k, v)[0].to_sparse(), weights_of(q, k)),
+        lambda q, k, v: (torch.nested.as_nested_tensor([q, k]), weights_of(q, k)),
+        lambda q, k, v: (10**5000, weights_of(q, k)),
+        lambda q, k, v: ([0.0] * 100_000, weights_of(q, k)),
+    ],
+    ids=["an exception without text", "sparse", "nested", "a number of 5,000 digits", "a long list"],
+)
+def test_strange_results_get_a_report_too(mine):
+    verdict, text = look(mine)
+    assert verdict.status in ("wrong", "error")
+    assert text
+
+
+def test_an_unsolved_helper_is_not_taken_for_this_answer():
+    def split_heads(qkv, num_heads):
+        raise NotImplementedError("your turn: write split_heads here")
+
+    class Mine(layers.Attention):
+        def forward(self, x):
+            return split_heads(self.qkv(x), self.num_heads)
+
+    verdict, text = look(Mine, "multi_head_attention")
+    assert verdict.status == "error"
+    assert "your turn: write split_heads here" in text
 
 
 def test_html_says_in_words_what_colour_and_marks_say():
