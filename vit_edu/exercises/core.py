@@ -43,19 +43,24 @@ def call_module(mine: type[nn.Module], config: dict, state: dict[str, Tensor], *
 
     Raises AnswerError, with a sentence for the learner, where names or shapes of parameters differ.
     """
+    if isinstance(mine, nn.Module):
+        raise AnswerError("Hand over the class itself, not an object made from it.")
     module = mine(**config)
     if not isinstance(module, nn.Module):
         raise AnswerError(
             f"A class derived from torch.nn.Module is wanted; calling yours gave a {type(module).__name__}."
         )
-    found = {name: tuple(value.shape) for name, value in module.named_parameters()}
+    found = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     wanted = {name: tuple(value.shape) for name, value in state.items()}
     if found != wanted:
         lines = [f"{name} {wanted[name]} is missing" for name in wanted.keys() - found.keys()]
         lines += [f"{name} {found[name]} is not wanted" for name in found.keys() - wanted.keys()]
         both = found.keys() & wanted.keys()
         lines += [f"{n} is {found[n]}, wanted {wanted[n]}" for n in both if found[n] != wanted[n]]
-        raise AnswerError(f"The parameters of your module differ from the published ones: {'; '.join(sorted(lines))}.")
+        raise AnswerError(
+            f"The parameters of your module differ from the published ones: {'; '.join(sorted(lines))}. "
+            "(A tensor that is no parameter: register_buffer(..., persistent=False).)"
+        )
     return torch.func.functional_call(module, state, inputs)
 
 

@@ -14,6 +14,7 @@ def images_and_kernels(draw):
     yield draw.small(1, 2, 2, 4), draw.small(1, 2, 2, 2), draw.small(1)
     yield draw.normal(2, 3, 6, 9), draw.normal(5, 3, 3, 3), draw.normal(5)
     yield draw.normal(3, 2, 8, 4), draw.normal(6, 2, 2, 2), draw.normal(6)
+    yield draw.normal(2, 5, 4, 6), draw.normal(7, 5, 2, 2), draw.normal(7)
     yield draw.normal(2, 3, 4, 8), draw.normal(48, 3, 4, 4), draw.normal(48)
 
 
@@ -32,6 +33,7 @@ embedding = Exercise(
         "patches = patchify(images, weight.shape[-1])\nmatrix = weight.flatten(1)    # (D, C*p*p)\n"
         "return patches @ ...",
     ),
+    ready_made=(layers.PatchEmbed,),
 )
 
 
@@ -172,6 +174,7 @@ def tokens_and_places(draw):
     yield draw.small(2, 2, 1), draw.small(1, 1, 1), draw.small(1, 3, 1)
     yield draw.normal(2, 6, 4), draw.normal(1, 1, 4), draw.normal(1, 7, 4)
     yield draw.normal(3, 5, 6), draw.normal(1, 1, 6), draw.normal(1, 6, 6)
+    yield draw.normal(4, 17, 10), draw.normal(1, 1, 10), draw.normal(1, 18, 10)
 
 
 placing = Exercise(

@@ -21,6 +21,7 @@ def images_to_cut(draw):
     yield draw.normal(3, 2, 8, 4), 2
     yield draw.normal(2, 3, 4, 8), 4
     yield draw.normal(2, 3, 2, 3), 1
+    yield draw.normal(2, 5, 6, 4), 2
 
 
 cutting = Exercise(
@@ -183,6 +184,7 @@ def patches_to_join(draw):
     yield draw.normal(2, 9, 12), 2, (3, 3)
     yield draw.normal(2, 16, 27), 3, (2, 8)
     yield draw.normal(3, 4, 3), 1, (2, 2)
+    yield draw.normal(2, 6, 20), 2, (2, 3)
 
 
 joining = Exercise(

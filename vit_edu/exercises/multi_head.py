@@ -130,6 +130,7 @@ def module_cases(draw: Draw):
         (2, 5, 12, 3),
         (3, 4, 16, 4),
         (2, 8, 8, 2),
+        (2, 9, 6, 2),
     ):
         state = {
             "qkv.weight": draw.normal(3 * dim, dim),
@@ -137,7 +138,8 @@ def module_cases(draw: Draw):
             "proj.weight": draw.normal(dim, dim),
             "proj.bias": draw.normal(dim),
         }
-        yield {"dim": dim, "num_heads": heads}, state, draw.normal(batch, tokens, dim)
+        large = 30 if tokens == 9 else 1  # scores that overflow exp
+        yield {"dim": dim, "num_heads": heads}, state, large * draw.normal(batch, tokens, dim)
 
 
 multi_head = Exercise(
@@ -170,7 +172,7 @@ def multi_head_in_steps(
     *,
     split=layers.split_heads,
     scale=lambda d, heads: d**-0.5,
-    axis=lambda: -1,
+    share=lambda scores: scores.softmax(dim=-1),
     values=lambda v, x: v,
     merge=lambda mixed: rearrange(mixed, "B h N d -> B N (h d)"),
     project=F.linear,
@@ -178,7 +180,7 @@ def multi_head_in_steps(
 ):
     heads = config["num_heads"]
     q, k, v = split(F.linear(x, state["qkv.weight"], state["qkv.bias"]), heads)
-    weights = (q @ k.transpose(-2, -1) * scale(q.shape[-1], heads)).softmax(dim=axis())
+    weights = share(q @ k.transpose(-2, -1) * scale(q.shape[-1], heads))
     mixed = merge(weights @ values(v, x))
     return last(project(mixed, state["proj.weight"], state["proj.bias"]), x)
 
@@ -238,12 +240,27 @@ multi_head.mistake(
 multi_head.mistake(
     "softmax over the queries",
     "Your columns sum to 1, your rows do not. Over which axis does each query share out its attention?",
-    axis=lambda: -2,
+    share=lambda scores: scores.softmax(dim=-2),
 )
 multi_head.mistake(
     "softmax over the heads",
     "Your heads compete with one another. Each head shares out an attention of its own: over which axis?",
-    axis=lambda: 1,
+    share=lambda scores: scores.softmax(dim=1),
+)
+multi_head.mistake(
+    "exp overflows",
+    "Right for small scores, NaN for large ones: exp(710) is already infinite. What does softmax do first?",
+    share=lambda scores: scores.exp() / scores.exp().sum(dim=-1, keepdim=True),
+)
+multi_head.mistake(
+    "divided by d, not by its root",
+    "Your weights are too flat. If the variance of q·k is d, what is its standard deviation?",
+    scale=lambda d, heads: 1 / d,
+)
+multi_head.mistake(
+    "channels of a head lie apart",
+    "You read the channels as (3, d, heads); published weights lie as (3, heads, d).",
+    split=lambda qkv, heads: rearrange(qkv, "B N (three d h) -> three B h N d", three=3, h=heads).unbind(0),
 )
 multi_head.mistake(
     "values not projected",

@@ -16,6 +16,7 @@ def grids(draw):
     yield (2, 3), 8
     yield (4, 3), 24
     yield (draw.integer(5, 7), draw.integer(2, 4)), 16
+    yield (14, 13), 192
 
 
 def in_float32(mine, grid_size, dim):

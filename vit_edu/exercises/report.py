@@ -9,7 +9,8 @@ from html import escape
 from torch import Tensor
 
 from vit_edu.exercises.core import Exercise
-from vit_edu.exercises.ladder import Verdict, describe
+from vit_edu.exercises.ladder import Verdict
+from vit_edu.exercises.rungs import describe
 from vit_edu.exercises.trial import Outcome, message
 
 MIME = "application/vnd.vit-edu.report+json"

@@ -19,6 +19,7 @@ def qkv_cases(draw: Draw):
     yield draw.normal(2, 5, 3), draw.normal(2, 7, 3), draw.normal(2, 7, 4)
     yield draw.normal(2, 4, 4, 4), draw.normal(2, 4, 4, 4), draw.normal(2, 4, 4, 4)
     yield draw.normal(2, 3, 4, 6), draw.normal(2, 3, 4, 6), draw.normal(2, 3, 4, 2)
+    yield draw.normal(1, 9, 8), draw.normal(1, 40, 8), draw.normal(1, 40, 8)
     yield 30 * draw.normal(2, 6, 4), 30 * draw.normal(2, 6, 4), draw.normal(2, 6, 4)
 
 
@@ -217,12 +218,6 @@ def any_order_of_keys(mine, draw):
     return torch.allclose(mine(q, k, v)[0], mine(q, k[:, order], v[:, order])[0])
 
 
-@attention.invariance("float32 goes in, float32 comes out")
-def keeps_float32(mine, draw):
-    q, k, v = (draw.normal(2, 5, 4).float() for _ in range(3))
-    return all(result.dtype == torch.float32 for result in mine(q, k, v))
-
-
 def attention_cost(num_tokens: int, dim: int, num_heads: int) -> int:
     """Multiply-adds of one multi-head attention layer: four projections N·C², two products N²·C, whatever the heads."""
     projections = 4 * num_tokens * dim**2  # q, k, v and proj
@@ -234,6 +229,7 @@ def cost_cases(draw: Draw):
     yield 1, 2, 1
     yield 2, 4, 2
     yield 197, 192, 3
+    yield 4096, 1024, 16
     for _ in range(5):
         heads = draw.integer(2, 12)
         yield draw.integer(2, 1000), heads * draw.integer(3, 64), heads
@@ -262,9 +258,8 @@ def cost_in_steps(
     *,
     projections=lambda N, C, h: 4 * N * C**2,
     products=lambda N, C, h: 2 * N**2 * C,
-    total=lambda count: count,
 ):
-    return total(projections(num_tokens, dim, num_heads) + products(num_tokens, dim, num_heads))
+    return projections(num_tokens, dim, num_heads) + products(num_tokens, dim, num_heads)
 
 
 cost.mistake(
@@ -310,5 +305,20 @@ cost.mistake(
 cost.mistake(
     "multiplications and additions counted apart",
     "You count two operations for each multiply-add (that is FLOPs). Asked for are multiply-adds.",
-    total=lambda count: 2 * count,
+    lambda num_tokens, dim, num_heads: 2 * attention_cost(num_tokens, dim, num_heads),
+)
+cost.mistake(
+    "tokens and channels exchanged",
+    "You have N where C belongs. How many rows has the matrix of tokens, and how many columns?",
+    lambda num_tokens, dim, num_heads: attention_cost(dim, num_tokens, num_heads),
+)
+cost.mistake(
+    "projections counted twice",
+    "q, k, v and proj are four matrices. Have you counted multiplications and additions apart, here only?",
+    projections=lambda N, C, h: 8 * N * C**2,
+)
+cost.mistake(
+    "products counted twice",
+    "Scores, and weights times values: two products. Have you counted multiplications and additions apart, here only?",
+    products=lambda N, C, h: 4 * N**2 * C,
 )

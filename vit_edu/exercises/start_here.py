@@ -13,8 +13,10 @@ def sizes(draw):
     yield 6, 4, 2
     yield 4, 7, 2
     yield 5, 8, 3  # a rest at both edges
+    yield 3, 8, 4  # smaller than a patch
+    yield 5, 7, 1
     yield 224, 224, 16
-    for _ in range(4):
+    for _ in range(12):
         patch_size = draw.integer(2, 16)
         yield draw.integer(2, 9) * patch_size, draw.integer(10, 20) * patch_size + draw.integer(0, 1), patch_size
 

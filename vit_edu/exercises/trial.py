@@ -1,32 +1,25 @@
-"""Run an answer on one case after another, whatever it does: raise, print, change its inputs, never return."""
+"""Run an answer on one case after another and keep what it did: results, gradients, changes of its inputs."""
 
 import contextlib
-import ctypes
-import io
 import linecache
-import sys
-import threading
-import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
-TIME_LIMIT = 4.0  # seconds for all cases together; a right answer needs milliseconds
+from vit_edu.exercises.guard import Run, Stopped, guarded
+
 LONGEST = 10_000  # items of a list, bits of a number: more is no answer to anything here
 OWN_FILES = str(Path(__file__).resolve().parent)
 
 
 class AnswerError(Exception):
     """An answer that cannot be run as the exercise asks; the message is a sentence for the learner."""
-
-
-class Stopped(BaseException):
-    """Raised inside an answer that did not return in time; no `except Exception` catches it."""
 
 
 @dataclass
@@ -41,15 +34,12 @@ class Outcome:
     same_twice: bool = True
 
 
-@dataclass
-class Trial:
+class Trial(NamedTuple):
     """What an answer did on all cases, as far as it came."""
 
-    outcomes: list[Outcome] = field(default_factory=list)
-    timed_out: bool = False
-    left_running: bool = False
-    ready_made: set[str] = field(default_factory=set)
-    printed: str = ""
+    run: Run
+    outcomes: list[Outcome]
+    printed: str
 
 
 def map_tensors(function: Callable[[Tensor], object], tree):
@@ -113,9 +103,10 @@ def plain(value):
     if type(value) in (tuple, list) and len(value) <= LONGEST:
         return type(value)(map(plain, value))
     if type(value) in (Tensor, nn.Parameter):
-        return value if value.layout == torch.strided and not value.is_nested else type(value)
-    if type(value) is int:
-        return value if value.bit_length() < LONGEST else type(value)
+        ours = value.layout == torch.strided and not value.is_nested and not value.is_quantized
+        return value if ours else type(value)
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        return int(value) if int(value).bit_length() < LONGEST else int
     return value if type(value) in (float, bool, str, type(None)) else type(value)
 
 
@@ -172,8 +163,9 @@ def close(a: Tensor, b: Tensor, tolerance: float = 1e-6) -> Tensor:
 def message(error: BaseException) -> str:
     """Type and text of an exception, whatever its own __str__ does."""
     try:
-        return f"{type(error).__name__}: {error}"
-    except Exception:
+        text = str(error).encode("utf-8", "replace").decode()
+        return f"{type(error).__name__}: {text[:500]}{' …' * (len(text) > 500)}"
+    except BaseException:
         return f"{type(error).__name__} (it has no text that can be shown)"
 
 
@@ -187,91 +179,21 @@ def learners_line(error: BaseException) -> str:
     return ""
 
 
-class ReadyMade(TorchFunctionMode):
-    """Notices calls of the functions that are the answer already, by whatever name they are called."""
-
-    def __init__(self, answers: tuple):
-        super().__init__()
-        self.codes, self.builtins, self.seen = {}, {}, set()
-        for answer in answers:
-            name = getattr(answer, "__qualname__", getattr(answer, "__name__", str(answer)))
-            function = answer.forward if isinstance(answer, type) else answer
-            self.builtins[function] = name
-            if code := getattr(function, "__code__", None):
-                self.codes[code] = name
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        if function in self.builtins:
-            self.seen.add(self.builtins[function])
-        return function(*args, **(kwargs or {}))
-
-    def profile(self, frame, event, argument):
-        """For `sys.setprofile`: Python functions that never pass through torch's dispatch."""
-        if event == "call" and frame.f_code in self.codes:
-            self.seen.add(self.codes[frame.f_code])
-
-
-def guarded(work: Callable[[], None], ready_made: tuple, trial: Trial) -> None:
-    """Runs `work` in a thread of its own and stops it after TIME_LIMIT. Fills in `trial`."""
-    watch, printed, crash = ReadyMade(ready_made), io.StringIO(), []
-
-    def body():
-        with contextlib.suppress(Stopped):
-            sys.setprofile(watch.profile)
-            try:
-                with watch, torch.enable_grad(), contextlib.redirect_stdout(printed):
-                    work()
-            except Exception as error:  # of the check itself: an answer's own are caught where it runs
-                crash.append(error)
-            finally:
-                sys.setprofile(None)
-
-    thread = threading.Thread(target=body, daemon=True)
-    default_dtype, stdout = torch.get_default_dtype(), sys.stdout
-    with torch.random.fork_rng(devices=[]):  # the check leaves torch's random numbers alone
-        thread.start()
-        try:
-            thread.join(TIME_LIMIT)
-        finally:  # also when the learner interrupts
-            trial.timed_out = thread.is_alive()
-            trial.left_running = not stop(thread)
-            torch.set_default_dtype(default_dtype)
-            sys.stdout = stdout
-    if crash:
-        raise crash[0]
-    trial.ready_made |= watch.seen
-    trial.printed += printed.getvalue()
-
-
-def stop(thread: threading.Thread) -> bool:
-    """Raises Stopped inside `thread` until it ends. Code that waits in C is left behind as a daemon: False."""
-    deadline = time.monotonic() + 1.0
-    while thread.is_alive() and time.monotonic() < deadline:
-        raise_in(thread, Stopped)
-        thread.join(0.01)
-    if thread.is_alive() and sys.version_info[:2] == (3, 11):
-        # CPython 3.11 hangs when a thread profiles while an exception waits for another thread (3.10, 3.12 and 3.13 do
-        # not). Take the exception back, and let one arrive here, which clears the interpreter's flag.
-        raise_in(thread, None)
-        with contextlib.suppress(Stopped):
-            raise_in(threading.current_thread(), Stopped)
-            time.sleep(0.01)
-    return not thread.is_alive()
-
-
-def raise_in(thread: threading.Thread, exception: type[BaseException] | None) -> None:
-    """Asks CPython to raise `exception` in `thread` at its next bytecode; None takes it back."""
-    given = None if exception is None else ctypes.py_object(exception)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), given)
-
-
 def try_answer(exercise, mine: Callable, cases: list[tuple]) -> Trial:
     """The learner's answer on every case, under guard."""
-    trial = Trial()
+    outcomes: list[Outcome] = []
+    first_prints: list[str] = []
 
-    def work():
+    def work(printed):
+        kept = []
         for case in cases:
-            trial.outcomes.append(attempt(exercise, mine, case, exercise.call))
+            outcomes.append(attempt(exercise, mine, case, exercise.call))
+            kept.append(map_tensors(Tensor.clone, outcomes[-1].results))
+            first_prints.append(printed.text)
+        for outcome, results in zip(outcomes, kept):
+            outcome.same_twice &= alike(outcome.results, results)  # a buffer that is used again changes earlier results
 
-    guarded(work, exercise.ready_made, trial)
-    return trial
+    run = guarded(work, exercise.ready_made)
+    said = first_prints[0] if first_prints else run.printed
+    half = said[: len(said) // 2]  # a case runs twice
+    return Trial(run, outcomes, half if half + half == said else said)

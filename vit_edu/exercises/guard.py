@@ -1,0 +1,153 @@
+"""Run code that may do anything: in a thread of its own, with a time limit; what it prints and calls is noted."""
+
+import contextlib
+import ctypes
+import io
+import random
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch.overrides import TorchFunctionMode
+
+TIME_LIMIT = 4.0  # seconds for all cases together; a right answer needs milliseconds
+IMPORT_LIMIT = 60.0  # torch imports some parts of itself on first use: stopped in the middle they stay broken
+LONGEST_PRINT = 20_000  # characters
+
+
+class Stopped(BaseException):
+    """Raised inside code that did not return in time; no `except Exception` catches it."""
+
+
+@dataclass
+class Run:
+    """What became of guarded code."""
+
+    timed_out: bool = False
+    left_running: bool = False
+    ready_made: set[str] = field(default_factory=set)
+    printed: str = ""
+    crash: BaseException | None = None
+
+
+class Printed(io.TextIOBase):
+    """Takes what is printed, and forgets what is more than a report can show."""
+
+    def __init__(self):
+        self.text = ""
+
+    def write(self, text: str) -> int:
+        if len(self.text) < LONGEST_PRINT:
+            self.text += text.encode("utf-8", "replace").decode()[:LONGEST_PRINT]
+        return len(text)
+
+    def close(self) -> None:
+        """Stays open: a learner's `sys.stdout.close()` is none of ours."""
+
+
+class ReadyMade(TorchFunctionMode):
+    """Notices calls of the functions that are the answer already, by whatever name they are called."""
+
+    def __init__(self, answers: tuple):
+        super().__init__()
+        self.codes, self.functions, self.seen = {}, {}, set()
+        for answer in answers:
+            name = getattr(answer, "__qualname__", getattr(answer, "__name__", str(answer)))
+            function = answer.forward if isinstance(answer, type) else answer
+            self.functions[function] = name
+            if code := getattr(function, "__code__", None):
+                self.codes[code] = name
+        # Torch has its own functions under other names as well: torch._NAME_math, torch.ops.aten.NAME.
+        self.stems = {f.__name__: name for f, name in self.functions.items() if not hasattr(f, "__code__")}
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        name = getattr(function, "__name__", "").lstrip("_")
+        known = [self.functions[function]] if function in self.functions else []
+        self.seen.update(known or [self.stems[stem] for stem in self.stems if name.startswith(stem)])
+        return function(*args, **(kwargs or {}))
+
+    def profile(self, frame, event, argument):
+        """For `sys.setprofile`: Python functions that never pass through torch's dispatch."""
+        if event == "call" and frame.f_code in self.codes:
+            self.seen.add(self.codes[frame.f_code])
+
+
+@contextlib.contextmanager
+def left_as_it_was() -> Iterator[None]:
+    """Random numbers, default dtype, warnings and stdout are afterwards as before, also when the learner interrupts."""
+    dtype, stdout, python, numpy = torch.get_default_dtype(), sys.stdout, random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
+        sys.stdout = stdout
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+def guarded(work: Callable[[Printed], None], ready_made: tuple) -> Run:
+    """Runs `work`, which gets what is printed, in a thread of its own, and stops it after TIME_LIMIT."""
+    run, watch, printed = Run(), ReadyMade(ready_made), Printed()
+
+    def body():
+        with contextlib.suppress(Stopped):
+            sys.setprofile(watch.profile)
+            try:
+                with watch, torch.enable_grad(), contextlib.redirect_stdout(printed):
+                    work(printed)
+            except BaseException as error:  # what an answer raises is caught where it runs; this is all that is left
+                run.crash = error
+            finally:
+                sys.setprofile(None)
+
+    thread = threading.Thread(target=body, daemon=True)
+    with left_as_it_was():
+        thread.start()
+        try:
+            thread.join(TIME_LIMIT)
+            deadline = time.monotonic() + IMPORT_LIMIT
+            while importing(thread) and time.monotonic() < deadline:
+                thread.join(0.1)
+        finally:
+            run.timed_out = thread.is_alive()
+            run.left_running = not stop(thread)
+    run.ready_made, run.printed = watch.seen, printed.text
+    return run
+
+
+def importing(thread: threading.Thread) -> bool:
+    """Whether the thread is inside an import."""
+    frame = sys._current_frames().get(thread.ident)
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def stop(thread: threading.Thread) -> bool:
+    """Raises Stopped inside `thread` until it ends. Code that waits in C is left behind as a daemon: False."""
+    deadline = time.monotonic() + 1.0
+    while thread.is_alive() and time.monotonic() < deadline:
+        raise_in(thread, Stopped)
+        thread.join(0.01)
+    if thread.is_alive() and sys.version_info[:2] == (3, 11):
+        # CPython 3.11 hangs when a thread profiles while an exception waits for another thread (3.10, 3.12 and 3.13 do
+        # not). Take the exception back, and let one arrive here, which clears the interpreter's flag.
+        raise_in(thread, None)
+        with contextlib.suppress(Stopped):
+            raise_in(threading.current_thread(), Stopped)
+            time.sleep(0.01)
+    return not thread.is_alive()
+
+
+def raise_in(thread: threading.Thread, exception: type[BaseException] | None) -> None:
+    """Asks CPython to raise `exception` in `thread` at its next bytecode; None takes it back."""
+    given = None if exception is None else ctypes.py_object(exception)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), given)
