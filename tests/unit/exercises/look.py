@@ -1,5 +1,7 @@
 """What the tests of checks share: a right answer, and a look at what the check says of another."""
 
+import torch
+
 from vit_edu.exercises import ALL
 from vit_edu.exercises.ladder import examine
 from vit_edu.exercises.report import Report
