@@ -83,6 +83,7 @@ def left_as_it_was() -> Iterator[None]:
     dtype, stdout, python, numpy = torch.get_default_dtype(), sys.stdout, random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they would point into the check
             yield
     finally:
         torch.set_default_dtype(dtype)
@@ -95,6 +96,9 @@ def guarded(work: Callable[[Printed], None], ready_made: tuple) -> Run:
     """Runs `work`, which gets what is printed, in a thread of its own, and stops it after TIME_LIMIT."""
     run, watch, printed = Run(), ReadyMade(ready_made), Printed()
 
+    # An event, since an interrupt inside Thread.join() makes CPython 3.11 take a living thread for dead.
+    done = threading.Event()
+
     def body():
         with contextlib.suppress(Stopped):
             sys.setprofile(watch.profile)
@@ -105,18 +109,19 @@ def guarded(work: Callable[[Printed], None], ready_made: tuple) -> Run:
                 run.crash = error
             finally:
                 sys.setprofile(None)
+                done.set()
 
     thread = threading.Thread(target=body, daemon=True)
     with left_as_it_was():
         thread.start()
         try:
-            thread.join(TIME_LIMIT)
+            done.wait(TIME_LIMIT)
             deadline = time.monotonic() + IMPORT_LIMIT
             while importing(thread) and time.monotonic() < deadline:
-                thread.join(0.1)
+                done.wait(0.1)
         finally:
-            run.timed_out = thread.is_alive()
-            run.left_running = not stop(thread)
+            run.timed_out = not done.is_set()
+            run.left_running = not stop(thread, done)
     run.ready_made, run.printed = watch.seen, printed.text
     return run
 
@@ -131,20 +136,20 @@ def importing(thread: threading.Thread) -> bool:
     return False
 
 
-def stop(thread: threading.Thread) -> bool:
-    """Raises Stopped inside `thread` until it ends. Code that waits in C is left behind as a daemon: False."""
+def stop(thread: threading.Thread, done: threading.Event) -> bool:
+    """Raises Stopped inside `thread` until it is done. Code that waits in C is left behind as a daemon: False."""
     deadline = time.monotonic() + 1.0
-    while thread.is_alive() and time.monotonic() < deadline:
+    while not done.is_set() and time.monotonic() < deadline:
         raise_in(thread, Stopped)
-        thread.join(0.01)
-    if thread.is_alive() and sys.version_info[:2] == (3, 11):
+        done.wait(0.01)
+    if not done.is_set() and sys.version_info[:2] == (3, 11):
         # CPython 3.11 hangs when a thread profiles while an exception waits for another thread (3.10, 3.12 and 3.13 do
         # not). Take the exception back, and let one arrive here, which clears the interpreter's flag.
         raise_in(thread, None)
         with contextlib.suppress(Stopped):
             raise_in(threading.current_thread(), Stopped)
             time.sleep(0.01)
-    return not thread.is_alive()
+    return done.is_set()
 
 
 def raise_in(thread: threading.Thread, exception: type[BaseException] | None) -> None:

@@ -1,6 +1,7 @@
 """The check: climb the ladder, find the smallest input that fails, and name the mistake behind it."""
 
 import traceback
+import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,15 +25,12 @@ from vit_edu.exercises.trial import (
 )
 
 TOO_LONG = f"Your code did not return within {TIME_LIMIT:.0f} s and was stopped."
-OURS = (
-    "This is the kit's own answer, which the check puts in the place of an unsolved one. Run the cell with your code "
-    "again, then this one."
-)
+AGAIN = "Your last answer was checked already. Change the cell above, run it, then run this one."
 
 
 @dataclass
 class Verdict:
-    """What the check found. `status`: passed, not started, wrong, error, timeout or ready-made."""
+    """What the check found. `status` is one of report.HEADLINES: passed, not started, wrong, error, timeout, …"""
 
     exercise: Exercise
     status: str
@@ -59,11 +57,13 @@ class Verdict:
 
 @contextmanager
 def one_thread():
-    """Tiny tensors: on a busy machine waiting for a second thread costs more than all the work."""
+    """Tiny tensors: on a busy machine waiting for a second thread costs more than all the work. No warnings either."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         torch.set_num_threads(threads)
 
@@ -73,7 +73,7 @@ def one_thread():
 def examine(exercise: Exercise, mine: Callable) -> Verdict:
     """Checks one answer against fresh random inputs and says what is wrong with it, smallest input first."""
     if mine is exercise.reference:
-        return Verdict(exercise, "ready-made", OURS)
+        return Verdict(exercise, "nothing new", AGAIN)
     if not callable(mine):
         return Verdict(exercise, "error", f"A function or class is wanted; this is {describe(mine)}.", {"runs"})
     cases = inputs(exercise)

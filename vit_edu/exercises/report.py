@@ -1,17 +1,17 @@
 """What the learner reads after a check: HTML in a notebook, text in a terminal, both good for a screen reader."""
 
-import inspect
 import json
 import sys
 import textwrap
 from html import escape
+from pathlib import Path
 
 from torch import Tensor
 
-from vit_edu.exercises.core import Exercise
+from vit_edu.exercises.core import Draw, Exercise
 from vit_edu.exercises.ladder import Verdict
 from vit_edu.exercises.rungs import describe
-from vit_edu.exercises.trial import Outcome, message
+from vit_edu.exercises.trial import Outcome, float_tensors, message
 
 MIME = "application/vnd.vit-edu.report+json"
 HEADLINES = {
@@ -21,16 +21,19 @@ HEADLINES = {
     "error": "Your code does not run yet. The lesson goes on with the kit's answer.",
     "timeout": "Your code does not come to an end. The lesson goes on with the kit's answer.",
     "ready-made": "Ready-made. The lesson goes on with the kit's answer.",
+    "interrupted": "You stopped the check. The lesson goes on with the kit's answer.",
+    "nothing new": "Nothing new to check.",
 }
 RUNG_MEANS = {
-    "runs": "runs and returns what is asked for",
-    "shape": "right shape and dtype",
-    "values": "right values, on random inputs in float64",
-    "gradient": "right gradient",
-    "invariance": "behaves as it must: leaves its inputs alone, holds what must hold",
+    "runs": "does it run and return what is asked for?",
+    "shape": "are shape and dtype right?",
+    "values": "are the values right, on fresh random inputs?",
+    "gradient": "is the gradient right?",
+    "invariance": "does it leave its inputs alone, and keep what must stay true?",
 }
 COLOURS = {"passed": "#1a7f37", "not started": "#57606a", "wrong": "#b35900", "error": "#b35900", "timeout": "#b35900"}
 MARKS = {"passed": "✓", "failed": "✗", "not reached": "·"}
+PRE = "margin:0;background:transparent;white-space:pre-wrap;word-break:normal;overflow-wrap:anywhere"
 SMALL = 24  # numbers; a larger tensor is shown by its shape
 
 
@@ -93,7 +96,7 @@ class Report(Shown):
         if rows := self._example():
             cells = "".join(
                 f'<tr><th scope="row" style="text-align:left;vertical-align:top">{escape(name)}</th>'
-                f'<td style="text-align:left"><pre style="margin:0">{escape(text)}</pre></td></tr>'
+                f'<td style="text-align:left"><pre style="{PRE}">{escape(text)}</pre></td></tr>'
                 for name, text in rows
             )
             caption = (
@@ -102,13 +105,16 @@ class Report(Shown):
             parts.append(f"<table>{caption}<tbody>{cells}</tbody></table>")
         if v.printed:
             printed = escape(head(v.printed))
-            parts.append(f"<details><summary>Your code printed</summary><pre>{printed}</pre></details>")
+            parts.append(f'<details><summary>Your code printed</summary><pre style="{PRE}">{printed}</pre></details>')
         if not v.passed:
             parts.append(f"<p>A hint: <code>vit_edu.hint({json.dumps(self.exercise.name)})</code></p>")
         return card(f"Check of {self.exercise.name}", COLOURS.get(v.status, "#57606a"), title, parts)
 
     def _ladder(self) -> list[tuple[str, str]]:
-        return [] if self.verdict.status in ("not started", "ready-made") else self.verdict.ladder()
+        if self.verdict.status in ("not started", "ready-made", "interrupted", "nothing new"):
+            return []
+        smooth = any(float_tensors(case) for case in self.exercise.cases(Draw(0)))  # else there is no gradient to check
+        return [(rung, mark) for rung, mark in self.verdict.ladder() if smooth or rung != "gradient"]
 
     def _example(self) -> list[tuple[str, str]]:
         """Rows of the smallest failing input: its inputs, the learner's result, the right result."""
@@ -123,16 +129,20 @@ class Report(Shown):
             return [*rows, ("yours", f"{message(v.got.error)}{where}")]
         if "gradient" in v.failed and not v.failed & {"runs", "shape", "values"}:
             return [*rows, *self._gradients(v.got, v.want)]
-        for i, value in enumerate(v.got.results):
-            name = self.exercise.returns[i] if i < len(self.exercise.returns) else f"result {i}"
-            rows.append((f"your {name}", show_value(value)))
-        for name, value in zip(self.exercise.returns, v.want.results, strict=True):
-            rows.append((f"right {name}", show_value(value)))
+        more = [f"result {i}" for i in range(len(self.exercise.returns), len(v.got.results))]
+        for i, name in enumerate([*self.exercise.returns, *more]):
+            rows += [(f"your {name}", show_value(value)) for value in v.got.results[i : i + 1]]
+            rows += [(f"right {name}", show_value(value)) for value in v.want.results[i : i + 1]]
         return rows
 
     def _gradients(self, got: Outcome, want: Outcome) -> list[tuple[str, str]]:
         mine = "none" if got.gradients is None else "\n".join(map(show_value, got.gradients))
         return [("your gradient", mine), ("right gradient", "\n".join(map(show_value, want.gradients)))]
+
+
+def solutions() -> dict[str, str]:
+    """The solved cell of every exercise; `vit-edu build` takes them from course/."""
+    return json.loads(Path(__file__).with_name("solutions.json").read_text(encoding="utf-8"))
 
 
 class Hint(Shown):
@@ -141,7 +151,7 @@ class Hint(Shown):
     def __init__(self, exercise: Exercise, number: int):
         self.exercise, self.number = exercise, number
         self.solution = number > len(exercise.hints)
-        self.text = inspect.getsource(exercise.reference).strip() if self.solution else exercise.hints[number - 1]
+        self.text = solutions()[exercise.name] if self.solution else exercise.hints[number - 1]
         self.title = f"{exercise.name}, hint {number} of {len(exercise.hints) + 1}" + (
             ": the solution" if self.solution else ""
         )
@@ -151,7 +161,7 @@ class Hint(Shown):
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
         code = self.solution or "\n" in self.text
-        body = f"<pre>{escape(self.text)}</pre>" if code else f"<p>{escape(self.text)}</p>"
+        body = f'<pre style="{PRE}">{escape(self.text)}</pre>' if code else f"<p>{escape(self.text)}</p>"
         return {
             "text/html": card(self.title, "#0969da", f"<strong>{self.title}</strong>", [body]),
             "text/plain": str(self),

@@ -11,7 +11,7 @@ from vit_edu.exercises.core import Draw, Exercise
 def qkv_cases(draw: Draw):
     """One token, one query, a square, then batches, heads, and scores large enough to overflow exp."""
     yield draw.small(1, 1), draw.small(1, 1), draw.small(1, 1)
-    yield draw.small(1, 2), draw.small(2, 2), draw.small(2, 1)
+    yield draw.distinct(1, 2), draw.distinct(2, 2) / 2, draw.distinct(2, 1)
     yield draw.small(2, 2), draw.small(2, 2), draw.small(2, 2)
     yield draw.small(1, 3, 3), draw.small(1, 3, 3), draw.small(1, 3, 3)
     yield draw.normal(4, 4), draw.normal(4, 4), draw.normal(4, 4)
@@ -165,6 +165,11 @@ attention.mistake(
     "q and k set to length 1",
     "You compare directions only. A long key should count for more than a short one: what do their lengths do in q·k?",
     fit=lambda q, k: F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(-2, -1),
+)
+attention.mistake(
+    "all axes turned round with .T",
+    "Right for a plain matrix, wrong with a batch in front: .T turns all axes round. How do only the last two change?",
+    fit=lambda q, k: q @ k.T,
 )
 attention.mistake(
     "axes counted from the front",

@@ -93,7 +93,7 @@ def as_results(value, exercise) -> tuple:
     """The results of an answer as a tuple, whether it has one or several; a wrong number of them is kept as it is."""
     if exercise.single:
         return (plain(value),)
-    if type(value) is Tensor and value.ndim and len(value) == len(exercise.returns):
+    if type(value) is Tensor and value.ndim and len(value) == len(exercise.returns) > 2:
         return value.unbind(0)  # stacked results unpack as a tuple does
     return tuple(map(plain, value if isinstance(value, (tuple, list)) else [value]))
 

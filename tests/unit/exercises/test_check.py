@@ -1,6 +1,8 @@
 """The check survives any answer, and what it says is right, readable and not fooled."""
 
 import io
+import os
+import signal
 import sys
 import threading
 import time
@@ -8,16 +10,17 @@ from contextlib import redirect_stdout, suppress
 
 import pytest
 import torch
+from einops import rearrange
 from IPython.core.formatters import DisplayFormatter
 from torch import nn
 
 import vit_edu
 from tests.unit.exercises.look import ATTENTION, cut, diagnosis, look, right, weights_of
 from vit_edu import layers
-from vit_edu.exercises import hint
-from vit_edu.exercises.guard import TIME_LIMIT, Stopped
+from vit_edu.exercises import ALL, hint
+from vit_edu.exercises.guard import Stopped
 from vit_edu.exercises.ladder import examine
-from vit_edu.exercises.report import MIME, Report
+from vit_edu.exercises.report import MIME, Report, solutions
 from vit_edu.exercises.trial import OWN_FILES
 
 
@@ -34,10 +37,17 @@ def test_the_stub_is_not_started():
     assert look(stub)[0].status == "not started"
 
 
-def test_the_checks_own_replacement_is_recognised():
-    verdict, text = look(layers.scaled_dot_product_attention)
-    assert verdict.status == "ready-made"
-    assert "Run the cell with your code again" in " ".join(text.split())
+def test_a_second_check_of_the_same_answer_says_so_and_repeats_the_diagnosis(capsys):
+    def mine(q, k, v):
+        w = (q @ k.mT).softmax(-1)
+        return w @ v, w
+
+    replacement = vit_edu.check("attention", mine)
+    capsys.readouterr()
+    assert vit_edu.check("attention", replacement) is layers.scaled_dot_product_attention
+    said = capsys.readouterr().out
+    assert "Nothing new to check" in said
+    assert "no scaling" in said
 
 
 def hangs(q, k, v):
@@ -168,18 +178,20 @@ def test_it_works_where_gradients_are_off():
         assert diagnosis(look(cut)[0]) == ["the graph is cut"]
 
 
-def test_an_interrupt_leaves_the_notebook_as_it_was(monkeypatch):
-    def interrupted(thread, timeout=None, join=threading.Thread.join):
-        if timeout == TIME_LIMIT:
-            raise KeyboardInterrupt
-        join(thread, timeout)
+@pytest.mark.skipif(os.name == "nt", reason="os.kill sends no SIGINT on Windows")
+def test_an_interrupt_stops_the_answer_and_leaves_the_notebook_as_it_was(capsys):
+    def mine(q, k, v):
+        torch.set_default_dtype(torch.float64)
+        while True:
+            pass
 
-    stdout = sys.stdout
-    monkeypatch.setattr(threading.Thread, "join", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        examine(ATTENTION, lambda q, k, v: torch.set_default_dtype(torch.float64) or time.sleep(0.5))
+    stdout, threads = sys.stdout, threading.active_count()
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    assert vit_edu.check("attention", mine) is layers.scaled_dot_product_attention
+    assert "You stopped the check" in capsys.readouterr().out
     assert sys.stdout is stdout
     assert torch.get_default_dtype() == torch.float32
+    assert threading.active_count() == threads
 
 
 def test_leaving_in_the_last_rung_is_no_pass():
@@ -281,6 +293,16 @@ def test_hints_come_one_at_a_time_and_end_with_the_solution(capsys):
     assert "def split_heads" in texts[3]
     assert texts[4] == texts[3]
     assert not any("def split_heads" in text for text in texts[:3])
+
+
+def test_every_solution_can_be_pasted_and_passes():
+    cell = {"torch": torch, "nn": nn, "rearrange": rearrange}
+    assert set(solutions()) == set(ALL)
+    for name, text in solutions().items():
+        before = set(cell)
+        exec(text, cell)  # the lesson's own cells, one after another, as in the notebook
+        (mine,) = (set(cell) - before - {"__builtins__"}) or {name}
+        assert examine(ALL[name], cell[mine]).passed, name
 
 
 def test_an_unknown_exercise_names_the_nearest():
