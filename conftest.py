@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 from vit_edu import lab
@@ -17,7 +18,14 @@ def pytest_configure(config):
         return
     config.scratch = tempfile.mkdtemp(prefix="vit-edu-tests-")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(editions.OFFLINE), os.environ.get("PYTHONPATH")]))
-    os.environ.update(lab.inside(Path(config.scratch)))
+    os.environ.update(lab.jupyter_places(Path(config.scratch)))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """A line for each reason to skip tests. Here and not beside the tests, since xdist's controller loads no others."""
+    reasons = Counter(report.longrepr[2] for report in terminalreporter.stats.get("skipped", []))
+    for reason, count in reasons.items():
+        terminalreporter.write_line(f"{count} skipped: {reason.removeprefix('Skipped: ')}")
 
 
 def pytest_unconfigure(config):

@@ -13,7 +13,7 @@
 # **50 minutes. Builds on** [01 · Images as sequences](01_images_as_sequences.ipynb).
 #
 # A photo is now a row of tokens, and no token knows of any other. Attention is how they look at each other. It is
-# three lines of code, and most people get one of them wrong the first time. At the end you can
+# three lines of code, and each of them can go wrong in a way that raises no error. At the end you can
 # - write scaled dot-product attention for any number of axes in front, and say why it is scaled;
 # - split a token into heads and put the heads together again, in the order of published weights;
 # - build multi-head self-attention that gives the numbers of `torch.nn.MultiheadAttention`;
@@ -31,6 +31,8 @@
 
 # %% [markdown]
 # ## A token looks around
+#
+# N is the number of tokens, as in lesson 01; C is from here on the width of a token (D there).
 #
 # Here is a photo as 14 × 14 patches of 16 pixels. For a first try, let a token be nothing but the tint of its patch:
 # its mean colour, less the mean of the whole photo, brought to length 1.
@@ -104,8 +106,10 @@ plots.show_images(pictures, titles=["the photo", "0", "2", "8", "20 000"], colum
 
 # %% [markdown]
 # With 0 all scores are equal, and everybody fetches the same mean of everything. With 20 000 each patch hears only the
-# patch that fits it best, itself. Useful attention lies between. Multiplying every key by ten multiplies every score by ten:
-# that was your first guess.
+# patch that fits it best, itself. Useful attention lies between.
+#
+# That answers your first guess: keys ten times as long make all scores ten times as large, and nearly all attention goes
+# to one key.
 
 # %% [markdown]
 # ## Query, key, value
@@ -130,15 +134,15 @@ print("still symmetric:", torch.allclose(scores, scores.T))
 # %% [markdown]
 # ## Why divide by √d?
 #
-# Your second guess. Draw queries and keys at random, of width d, each number with variance 1, and look at what comes
-# out: how far do the scores spread, and how large is the largest of 16 weights?
+# Your second guess. Draw queries and keys at random, of width d, their numbers spread around 0 with standard deviation
+# 1, and look at what comes out: how far do the scores spread, and how large is the largest of 16 weights?
 
 # %%
 widths = [4, 16, 64, 256, 1024]
 torch.manual_seed(0)
 spread, largest, largest_scaled = [], [], []
 for d in widths:
-    scores = (torch.randn(2000, 1, d) * torch.randn(2000, 16, d)).sum(dim=-1)  # 2,000 queries, 16 keys each
+    scores = (torch.randn(2000, 1, d) * torch.randn(2000, 16, d)).sum(dim=-1)  # 2,000 x 16 keys
     spread.append(scores.std().item())
     largest.append(scores.softmax(dim=-1).amax(dim=-1).mean().item())
     largest_scaled.append((scores / math.sqrt(d)).softmax(dim=-1).amax(dim=-1).mean().item())
@@ -146,12 +150,12 @@ for d in widths:
 
 # %%
 curves = {"no scaling": largest, "divided by √d": largest_scaled}
-plots.show_curves(widths, curves, xlabel="width d of the head", ylabel="largest of 16 weights", log=True)
+plots.show_curves(widths, curves, xlabel="width d of queries and keys", ylabel="largest of 16 weights", log=True)
 
 # %% [markdown]
 # A dot product adds up d random terms of variance 1. Variances add, so the sum has variance d and spreads like √d. The
-# wider the head, the more one key takes everything, before a single step of training. And where softmax is all or
-# nothing, its gradient is nearly nothing:
+# wider the keys, the more one of them takes everything, before a single step of training. And where softmax is all or
+# nothing, its gradient is nearly nothing, and what has no gradient learns nothing:
 
 # %%
 for d in (16, 1024):
@@ -171,14 +175,16 @@ for d in (16, 1024):
 # ### Exercise · attention
 #
 # Now write it. Return the output *and* the weights: every picture of attention needs them. The dots in the shapes mean
-# "any axes in front": none, a batch, a batch and heads. So name your axes from the end, −1 and −2.
+# "any axes in front": none, a batch, a batch and heads. So name your axes from the end, −1 and −2 (`.T` above turned
+# *all* axes round, which is right for two of them only).
 #
 # $$\operatorname{Attention}(Q,K,V)=\operatorname{softmax}\!\left(\frac{QK^{\top}}{\sqrt{d}}\right)V$$
 
 
 # %%
 def attention(q, k, v):
-    """q (..., N_q, d), k (..., N_k, d), v (..., N_k, d_v) -> output (..., N_q, d_v), weights (..., N_q, N_k)"""
+    """q (..., N_q, d), k (..., N_k, d), v (..., N_k, d_v)
+    -> output (..., N_q, d_v), weights (..., N_q, N_k)"""
     ### BEGIN SOLUTION
     scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5  # (..., N_q, N_k)
     weights = scores.softmax(dim=-1)
@@ -191,7 +197,7 @@ attention = vit_edu.check("attention", attention)
 
 # %% [markdown]
 # Try to fool it if you like: leave the scaling out, let softmax run over the wrong axis, do both. Then put it right
-# again.
+# again. (Loops pass too, but the last two sections run it on thousands of tokens: there only matrix products are quick.)
 #
 # `attention` is yours from here on (the kit's, if you go on without it). PyTorch has one too, and the two must agree:
 
@@ -209,8 +215,8 @@ print("equal to torch:", torch.allclose(output, F.scaled_dot_product_attention(q
 # colour is the light* at once, and the mean of two answers is neither. So the channels are split into **heads**. Each
 # head attends on its own, over its own d channels, and what they find is put side by side.
 #
-# Published models make all queries, keys and values with a single matrix, `qkv`, and its 3·C outputs lie in memory in
-# this order: first q, k, v; within each the heads; within each head its d channels.
+# Published models (such as those of *timm*, the best known collection) make all queries, keys and values with a single
+# matrix, `qkv`, and its 3·C outputs lie in memory in this order: first q, k, v; within each the heads; within each head its d channels.
 
 # %%
 C, h = 12, 3
@@ -226,7 +232,7 @@ plots.show_matrix(
 
 # %% [markdown]
 # Nothing stops you from reading this row in another order. The shapes fit, no error is raised, and every published
-# weight is scrambled. This is the most expensive silent mistake of the subject.
+# weight is scrambled.
 #
 # ### Exercise · split_heads
 #
@@ -346,7 +352,8 @@ from torch.utils.flop_counter import FlopCounterMode
 tiny = layers.Attention(dim=192, num_heads=3)
 with FlopCounterMode(display=False) as counter, torch.no_grad():
     tiny(torch.randn(1, 197, 192), return_weights=True)
-print("counted by torch:", counter.get_total_flops(), "| by you, times two:", 2 * attention_cost(197, 192, 3))
+print("counted by torch:    ", counter.get_total_flops())
+print("by you, times two:   ", 2 * attention_cost(197, 192, 3))
 
 # %% tags=["nbval-check-output"]
 print("image  tokens  million multiply-adds  of these for pairs of tokens")
@@ -357,8 +364,8 @@ for side in (112, 224, 448, 896, 1792):
     print(f"{side:5} {N:7} {total / 1e6:22,.0f} {pairs / total:17.0%}")
 
 # %% [markdown]
-# Your fourth guess. Twice the side is four times the tokens. As long as the projections rule, that is about four times
-# the work; once the pairs rule, it is sixteen times. Lesson 06 (Swin) is about this table.
+# Your fourth guess. Twice the side of the image is four times the tokens. The projections grow fourfold with them, the
+# pairs sixteenfold: look how the last column takes over. Lesson 06 (Swin) is about this table.
 #
 # Memory is the other half. All weights of all heads, in float32:
 
@@ -398,9 +405,13 @@ print("same numbers:", same)
 # Spoil a piece of a photo with noise. Then let every *pixel* be a token. Its query and its key are the 3 × 3 pixels
 # around it, its value is its own colour. Nothing is trained.
 #
-# We want neighbourhoods that differ little to fit well: the score should be the negative squared distance. A dot product
-# can do that. Since −‖a − b‖² = 2a·b − ‖b‖² − ‖a‖², and ‖a‖² is the same for the whole row (softmax does not care), put
-# one number more into each vector:
+# Neighbourhoods a and b that differ little should fit well: let the score be minus the squared distance,
+#
+# $$-\|a-b\|^2 = 2\,a\cdot b - \|b\|^2 - \|a\|^2.$$
+#
+# The last term is the same for all keys of a query, and softmax does not notice what is added to a whole row: exp turns it
+# into a factor, which the division takes out again. What is left is a dot product, with one number more in each vector:
+# (2a, 1) · (b, −‖b‖²).
 
 # %%
 torch.manual_seed(0)
@@ -414,7 +425,8 @@ def around(image):
 
 
 a = around(noisy)  # (4096, 27)
-sharpness = 1 / (0.64 * a.shape[-1] * 0.1**2)  # noise of 0.1 is no reason to find two places unlike
+noise = 27 * 0.1**2  # what noise alone adds to a squared distance of 27 numbers, for each of the two
+sharpness = 1 / (0.64 * noise)  # 0.64 was found by trying: change it
 query = torch.cat([2 * a, torch.ones(len(a), 1)], dim=-1) * sharpness
 query = query * math.sqrt(28)  # since attention divides by √28
 key = torch.cat([a, -(a**2).sum(dim=-1, keepdim=True)], dim=-1)
@@ -444,7 +456,7 @@ plots.show_images(
 # | `attention` | equation 1, section 3.2.1 | equations 6 and 7, appendix A |
 # | why √d | footnote 4: q·k has mean 0 and variance d | |
 # | `split_heads`, `MultiHeadAttention` | section 3.2.2 | equations 5 and 8, appendix A |
-# | cost | table 1: n²·d for each layer | |
+# | cost | table 1: n²·d for each layer, without the projections | |
 #
 # The ViT paper calls the token matrix **z**, the weights **A**, and the width of a head D_h. It chooses D_h = D / k for k
 # heads, so that the number of heads changes neither cost nor parameters. You have just counted that it does not.
@@ -452,14 +464,22 @@ plots.show_images(
 # %% [markdown]
 # ## What went wrong for other people
 #
-# - **No scaling, and nobody noticed.** In one well-known course an attention without scaling, with the wrong scaling, and
-#   even with argmax in the place of softmax passes the check: the check's inputs are so large that softmax is all or
-#   nothing. The check here draws small inputs, large ones, and of many shapes.
-# - **Heads before q, k, v.** Read (heads, 3, d) for (3, heads, d), and a published ViT still runs. Its outputs are wrong
-#   by more than their own size.
-# - **√C for √d.** Dividing by the root of the whole width, not of the head's: the model still trains, only worse, and
-#   published weights give other answers.
+# - **No scaling, and nobody noticed.** A check whose inputs are large makes softmax all or nothing, and then attention
+#   without scaling passes, and even argmax does. The check here draws small inputs, large ones, and many shapes.
+# - **Heads before q, k, v.** Read (heads, 3, d) for (3, heads, d), and a published ViT still runs, and answers wrongly.
+# - **√C for √d.** Dividing by the root of the whole width, not of the head's. No error, and published weights give other
+#   answers. The next cell shows how far off both are.
 # - **softmax(dim=1).** Right in the test with two axes, wrong in the model with four.
+
+# %%
+right = mine(x)
+q, k, v = layers.split_heads(mine.qkv(x), 3)  # (2, 3, 197, 64) each
+whole = layers.merge_heads(attention(q / math.sqrt(3), k, v)[0])  # √192 for √64
+print(f"√C for √d: off by {(mine.proj(whole) - right).norm() / right.norm():.0%} of the answer's size")
+shuffled_rows = mine.qkv(x).view(2, 197, 3, 3, 64).transpose(2, 3).flatten(2)  # read (heads, 3, d)
+q, k, v = layers.split_heads(shuffled_rows, 3)
+wrong = mine.proj(layers.merge_heads(attention(q, k, v)[0]))
+print(f"heads before q, k, v: off by {(wrong - right).norm() / right.norm():.0%}")
 
 # %% [markdown]
 # ## In five lines

@@ -1,10 +1,12 @@
 """vit-edu: learn vision transformers by building them. See README.md for the course."""
 
 from importlib import import_module
+from pkgutil import iter_modules
 
 __version__ = "0.1.0"
 
-# Imported on use, so that `import vit_edu` costs little more than torch and training runs without Jupyter.
+# These and the submodules are imported on use, so that `import vit_edu` costs little more than torch and training runs
+# without Jupyter.
 _FACE = {
     "load_dataset": "vit_edu.datasets",
     "check": "vit_edu.exercises",
@@ -15,10 +17,16 @@ __all__ = sorted(_FACE)
 
 
 def __getattr__(name: str):
-    if name not in _FACE:
-        raise AttributeError(f"module 'vit_edu' has no attribute {name!r}; its public names are {', '.join(__all__)}")
-    return getattr(import_module(_FACE[name]), name)
+    if name in _FACE:
+        return getattr(import_module(_FACE[name]), name)
+    if name in _submodules():
+        return import_module(f"vit_edu.{name}")
+    raise AttributeError(f"module 'vit_edu' has no attribute {name!r}; its public names are {', '.join(__dir__())}")
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted([*__all__, *_submodules(), "__version__"])
+
+
+def _submodules() -> list[str]:
+    return [module.name for module in iter_modules(__path__)]

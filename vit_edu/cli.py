@@ -35,8 +35,8 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         help="open the lessons in JupyterLab",
         usage="vit-edu lab [--copy-only] [anything that jupyter lab takes]",
-        description="Copies the lessons into work/ in this folder and opens JupyterLab there. Your own files are never "
-        "overwritten: a lesson that has changed since is put beside yours under a dated name.",
+        description="Copies the lessons into work/ in this folder and opens JupyterLab there. What you have changed or "
+        "run is never overwritten: a lesson that has changed since is put beside yours under a dated name.",
         epilog="Everything else goes on to JupyterLab: vit-edu lab --no-browser --port 8899",
     )
     lab.add_argument("--copy-only", action="store_true", help="copy the lessons, open nothing")

@@ -9,7 +9,8 @@ PACKAGE = Path(__file__).resolve().parent
 
 def folder(name: str) -> Path:
     """The kit's folder `name` ("data" or "notebooks"). Raises FileNotFoundError where neither place has it."""
-    for root in (PACKAGE, PACKAGE.parent):
+    checkout = (PACKAGE.parent / "pyproject.toml").is_file()  # else that is site-packages, and its data another's
+    for root in (PACKAGE, PACKAGE.parent) if checkout else (PACKAGE,):
         if (root / name).is_dir():
             return root / name
     raise FileNotFoundError(

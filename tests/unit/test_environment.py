@@ -6,6 +6,7 @@ import zipfile
 from importlib import metadata
 from pathlib import Path
 
+import pytest
 import yaml
 from hatchling.builders.wheel import WheelBuilder
 
@@ -59,12 +60,23 @@ def test_address_stands_in_one_place():
     assert holds == ["pyproject.toml"]
 
 
+@pytest.mark.parametrize("name", ["data", "notebooks"])
+def test_a_checkout_has_its_folders_beside_the_package(name):
+    assert resources.folder(name) == ROOT / name
+
+
+def test_the_data_of_another_package_is_not_taken(tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    monkeypatch.setattr(resources, "PACKAGE", tmp_path / "vit_edu")  # as in site-packages
+    with pytest.raises(FileNotFoundError, match="install vit-edu again"):
+        resources.folder("data")
+
+
 def test_wheel_carries_data_and_lessons(tmp_path):
     wheel = next(WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"]))
     names = set(zipfile.ZipFile(wheel).namelist())
     for folder in ("data", "notebooks"):
         files = {f"vit_edu/{p.relative_to(ROOT)}" for p in (ROOT / folder).rglob("*") if p.is_file()}
-        assert resources.folder(folder) == ROOT / folder
         assert {name for name in files if "/." not in name and "__pycache__" not in name} <= names
     for suffix in (".py", ".js", ".css"):
         assert {str(p.relative_to(ROOT)) for p in (ROOT / "vit_edu").rglob(f"*{suffix}")} <= names

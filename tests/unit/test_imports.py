@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+import vit_edu
+
 PACKAGE = Path(__file__).resolve().parents[2] / "vit_edu"
 FILES = sorted(PACKAGE.rglob("*.py"))
 # Each may import what stands above it, and itself.
 TIERS = [
-    {"resources"},
+    {"resources", "images"},
     {"downloads", "layers"},
     {"datasets", "models"},
     {"weights"},
@@ -22,11 +24,13 @@ TIERS = [
     {"cli"},
 ]
 RANK = {name: rank for rank, tier in enumerate(TIERS) for name in tier}
+PURE = {"layers", "models"}  # torch, einops, the standard library, each other: nothing else
+PURE_FROM_ELSEWHERE = {"torch", "einops", *sys.stdlib_module_names}
 
 
-def imported(path):
-    """Every module that the file names in an import, in functions too."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def imported(path, code=None):
+    """Every module that the file (or `code` in its place) names in an import, in functions too."""
+    for node in ast.walk(ast.parse(code or path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -39,21 +43,60 @@ def part(path):
     return path.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
+def forbidden(path, code=None):
+    """What the file imports and may not. `vit_edu` itself, of which anything may be had, is the command's alone."""
+    mine = part(path)
+    above = {mine} | {other for other in RANK if RANK[other] < RANK[mine] and (mine not in PURE or other in PURE)}
+    for name in imported(path, code):
+        top, other, *_ = [*name.split("."), ""]
+        if top == "vit_edu" and not (other in above or (mine == "cli" and not other)):
+            yield name
+        if top != "vit_edu" and mine in PURE and top not in PURE_FROM_ELSEWHERE:
+            yield name
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_run_one_way(path):
-    mine = part(path)
-    if mine == "__init__":
+    if part(path) == "__init__":
         return
-    assert mine in RANK, f"say in TIERS where {mine} belongs"
-    for name in imported(path):
-        if name.startswith("vit_edu."):
-            other = name.split(".")[1]
-            assert other == mine or RANK.get(other, -1) < RANK[mine], f"{mine} may not import {other}"
+    assert part(path) in RANK, f"say in TIERS where {part(path)} belongs"
+    assert list(forbidden(path)) == []
 
 
-def test_layers_import_torch_and_einops_only():
-    found = {name.split(".")[0] for path in FILES if part(path) == "layers" for name in imported(path)}
-    assert found <= {"torch", "einops", "vit_edu"} | set(sys.stdlib_module_names)
+@pytest.mark.parametrize(
+    ("file", "code"),
+    [
+        ("layers/block.py", "from vit_edu import check"),
+        ("layers/block.py", "import vit_edu; vit_edu.check"),
+        ("layers/block.py", "from vit_edu import *"),
+        ("layers/block.py", "from vit_edu import resources"),
+        ("layers/block.py", "from .. import check"),
+        ("layers/block.py", "from vit_edu.models import vit"),
+        ("models/vit.py", "from vit_edu import load_dataset"),
+        ("models/vit.py", "from vit_edu import downloads"),
+        ("models/vit.py", "def f():\n    import matplotlib"),
+        ("models/vit.py", "import torchvision.transforms"),
+        ("models/vit.py", "from PIL import Image"),
+        ("exercises/core.py", "from vit_edu import load_dataset"),
+        ("datasets.py", "from vit_edu import no_such_part"),
+        ("plots.py", "from .exercises import core"),
+    ],
+)
+def test_an_import_the_wrong_way_is_noticed(file, code):
+    assert len(list(forbidden(PACKAGE / file, code))) == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "code"),
+    [
+        ("layers/block.py", "import math, torch\nfrom einops import rearrange\nfrom .checks import check_tokens"),
+        ("models/vit.py", "from vit_edu.layers import Block\nfrom .. import layers"),
+        ("exercises/core.py", "import numpy\nfrom vit_edu import layers"),
+        ("cli.py", "import vit_edu\nfrom vit_edu import lab"),
+    ],
+)
+def test_an_import_the_right_way_is_allowed(file, code):
+    assert list(forbidden(PACKAGE / file, code)) == []
 
 
 def test_only_plots_imports_matplotlib():
@@ -66,9 +109,18 @@ def loaded(code):
     return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
 
 
-def test_import_vit_edu_is_light():
+@pytest.mark.parametrize("code", ["import vit_edu", "from vit_edu import layers, exercises, datasets"])
+def test_import_vit_edu_is_light(code):
     heavy = {"IPython", "matplotlib", "anywidget", "ipywidgets", "torchvision", "PIL", "platformdirs", "jupytext"}
-    assert not loaded("import vit_edu") & heavy
+    assert not loaded(code) & heavy
+
+
+def test_every_part_is_an_attribute():
+    code = "import vit_edu; vit_edu.layers.Attention, vit_edu.plots.Picture, vit_edu.load_dataset"
+    assert {"einops", "matplotlib"} <= loaded(code)
+    assert {"layers", "datasets", "plots", "check", "__version__"} <= set(dir(vit_edu))
+    with pytest.raises(AttributeError, match=r"no attribute 'lairs'; its public names are .*layers"):
+        vit_edu.lairs  # noqa: B018
 
 
 def test_help_is_quick():

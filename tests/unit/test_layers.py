@@ -16,9 +16,13 @@ BAD_INPUT = {  # what -> (call, error, what the sentence must hold: found, wante
     "no heads": (lambda: Attention(8, 0), ValueError, "num_heads=0 divides"),
     "block's heads": (lambda: Block(10, 4), ValueError, "dim=10 num_heads=4"),
     "split_heads": (lambda: layers.split_heads(torch.rand(1, 2, 30), 4), ValueError, "dim=10 num_heads=4"),
+    "split_heads width": (lambda: layers.split_heads(torch.rand(1, 2, 31), 1), ValueError, "(1,·2,·31) 3*C linear"),
+    "split_heads rank": (lambda: layers.split_heads(q[0, :, :6], 1), ValueError, "(4,·6) (B,·N,·3*C) qkv[None]"),
     "q and k": (lambda: layers.scaled_dot_product_attention(q, q[..., :6], q), ValueError, "(2,·4,·6) one·width"),
     "k and v": (lambda: layers.scaled_dot_product_attention(q, q, q[:, :3]), ValueError, "(2,·3,·8) N_k"),
     "integer v": (lambda: layers.scaled_dot_product_attention(q, q, q.long()), TypeError, "v int64 float v.float()"),
+    "one dtype": (lambda: layers.scaled_dot_product_attention(q, q, q.double()), TypeError, "float64 one·dtype v.to"),
+    "leading sizes": (lambda: layers.scaled_dot_product_attention(q, q[:1], q), ValueError, "(1,·4,·8) leading"),
     "mask": (lambda: layers.scaled_dot_product_attention(q, q, q, q @ q.mT), TypeError, "float32 bool mask.bool()"),
     "token rank": (lambda: Attention(8, 2)(tokens[0]), ValueError, "(4,·8) (B,·N,·8) tokens[None]"),
     "token width": (lambda: Block(16, 2)(tokens), ValueError, "(2,·4,·8) (B,·N,·16) dim"),
@@ -34,10 +38,13 @@ BAD_INPUT = {  # what -> (call, error, what the sentence must hold: found, wante
     "uint8": (lambda: PatchEmbed(32, 8)((images * 255).byte()), TypeError, "uint8 float 255"),
     "no batch": (lambda: PatchEmbed(32, 8)(images[0]), ValueError, "(3,·32,·32) (B,·C,·H,·W) image[None]"),
     "uint8, linear": (lambda: layers.embed_patches(images.byte(), torch.rand(4, 3, 8, 8), None), TypeError, "uint8"),
+    "2-D kernel": (lambda: layers.embed_patches(images, torch.rand(4, 192), None), ValueError, "(4,·192) p,·p view"),
+    "oblong kernel": (lambda: layers.embed_patches(images, torch.rand(4, 3, 8, 4), None), ValueError, "(4,·3,·8,·4)"),
     "patchify size": (lambda: layers.patchify(images, 5), ValueError, "(32,·32) patch_size=5 divides"),
     "patchify rank": (lambda: layers.patchify(images[0], 8), ValueError, "(3,·32,·32) image[None]"),
     "unpatchify": (lambda: layers.unpatchify(torch.rand(1, 17, 48), 4, (4, 4)), ValueError, "(1,·17,·48) 4*4 class"),
     "patch width": (lambda: layers.unpatchify(torch.rand(1, 16, 50), 4, (4, 4)), ValueError, "(1,·16,·50) C*4*4"),
+    "no patch size": (lambda: layers.unpatchify(torch.rand(1, 16, 48), 0, (4, 4)), ValueError, "(1,·16,·48) C*0*0"),
     "sincos": (lambda: layers.sincos_position((4, 4), 10), ValueError, "dim=10 4 change"),
     "empty grid": (lambda: layers.sincos_position((4, 0), 8), ValueError, "(4,·0) one"),
     "positions": (
@@ -46,6 +53,7 @@ BAD_INPUT = {  # what -> (call, error, what the sentence must hold: found, wante
         "(1,·4,·8) (1,·1+N,·C) position",
     ),
     "one position": (lambda: layers.embed_positions(tokens, q[:1, :1], q[:1, :1]), ValueError, "(1,·1,·8) position"),
+    "1-D tokens": (lambda: layers.embed_positions(q[0, 0], q[:1, :1], q[:1]), ValueError, "tokens·(8,) (B,·N,·C)"),
     "drop rate": (lambda: DropPath(1.0), ValueError, "1.0 0·<=·rate·<·1"),
     "negative rate": (lambda: layers.drop_path(tokens, -0.1, True), ValueError, "-0.1"),
     "block's rate": (lambda: Block(8, 2, drop_path_rate=10), ValueError, "10"),
@@ -124,6 +132,28 @@ def test_another_attention_takes_its_place():
     block = Block(8, 2, qkv_bias=False, attention=MyAttention)
     assert block.attn.words == (8, 2, False)
     torch.testing.assert_close(block(tokens), tokens + block.mlp(block.norm2(tokens)))
+
+
+class MultiHeadAttention(nn.Module):
+    """As the learner writes it in lesson 02."""
+
+    def __init__(self, dim, num_heads):
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x):
+        B, N, C = x.shape
+        q, k, v = layers.split_heads(self.qkv(x), self.num_heads)
+        mixed, _ = layers.scaled_dot_product_attention(q, k, v)
+        return self.proj(mixed.transpose(1, 2).reshape(B, N, C))
+
+
+def test_a_learners_attention_takes_its_place():
+    kits, learners = Block(8, 2).double(), Block(8, 2, attention=MultiHeadAttention).double()
+    learners.load_state_dict(kits.state_dict())
+    torch.testing.assert_close(learners(tokens.double()), kits(tokens.double()), rtol=0, atol=1e-12)
 
 
 def test_mlp_keeps_leading_dimensions():

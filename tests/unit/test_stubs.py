@@ -81,6 +81,20 @@ def test_a_stub_says_whose_turn_it_is(cell, call, named):
         call(names)
 
 
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "def f():\n    ### BEGIN SOLUTION\n    return 1\n\nx = 2\n### END SOLUTION",
+        "### BEGIN SOLUTION\ndef f():\n    x = 1\n    ### END SOLUTION\n    return x",
+        "class A:\n    ### BEGIN SOLUTION\n    def go(self):\n        pass\n\ndef f():\n    pass\n### END SOLUTION",
+        "def f(x):\n    if x:\n        ### BEGIN SOLUTION\n        x = 1\n    return x\n    ### END SOLUTION",
+    ],
+)
+def test_a_solution_that_leaves_its_block_is_refused(cell):
+    with pytest.raises(editions.LessonError, match="begins and ends in the same block"):
+        editions.without_solutions(cell)
+
+
 def test_what_stands_around_a_solution_stays():
     names, text = stub(
         "a = 1\n\ndef f(x):\n    y = 2 * x\n    ### BEGIN SOLUTION\n    return y\n    ### END SOLUTION\n\nb = 3"

@@ -1,12 +1,20 @@
 """`vit-edu build`: the committed notebooks and README's course map, made from course/."""
 
+import itertools
+import json
+import re
 import sys
 from pathlib import Path
 
 from vit_edu import resources
 from vit_edu.classroom import editions
 
+SOLUTIONS = "vit_edu/exercises/solutions.json"
 MARKS = "<!-- course map, made by vit-edu build -->", "<!-- end of course map -->"
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 def checkout() -> Path:
@@ -69,6 +77,18 @@ def readme(root: Path) -> str:
     return f"{before}{mark}\n{course_map(root)}\n{end}{after}"
 
 
+def solutions(root: Path) -> str:
+    """The solved cell of each exercise, for the last hint: the content of vit_edu/exercises/solutions.json."""
+    found = {}
+    for source in sources(root):
+        cells = editions.edition(source, solved=True).cells
+        for cell, following in itertools.pairwise(cells):
+            check = re.search(r'vit_edu\.check\("(\w+)"', following.source)
+            if check and cell.cell_type == "code":
+                found[check[1]] = cell.source.strip()
+    return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+
+
 def stale(root: Path, wanted: list[str] | tuple = ()) -> list[str]:
     """One sentence for everything that is not as course/ has it now."""
     old = [source for source in sources(root, wanted) if is_stale(root, source)]
@@ -79,6 +99,8 @@ def stale(root: Path, wanted: list[str] | tuple = ()) -> list[str]:
         found += [f"notebooks/{name} has no source in course/; delete it." for name in sorted(orphans)]
         if readme(root) != (root / "README.md").read_text(encoding="utf-8"):
             found.append("The course map in README.md is not what the lessons' headers say.")
+        if solutions(root) != _text(root / SOLUTIONS):
+            found.append(f"{SOLUTIONS} is not what the lessons' solutions say.")
     return found
 
 
@@ -100,6 +122,7 @@ def build(root: Path, wanted: list[str] | tuple = ()) -> None:
         path.parent.mkdir(exist_ok=True)
         nbformat.write(notebook, path)
     (root / "README.md").write_text(readme(root), encoding="utf-8")
+    (root / SOLUTIONS).write_text(solutions(root), encoding="utf-8")
 
 
 def main(wanted: list[str], check: bool) -> int:

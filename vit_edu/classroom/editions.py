@@ -14,8 +14,7 @@ from vit_edu import resources
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 HEADER = {"title": str, "minutes": int, "builds_on": list, "builds": str}
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-BLOCKS = (*FUNCTIONS, ast.ClassDef)
+BLOCKS = (ast.FunctionDef, ast.ClassDef)
 OFFLINE = Path(__file__).parent / "offline"
 
 SETUP = """\
@@ -164,10 +163,14 @@ def without_solutions(source: str) -> str:
 
 def _stubs(tree: ast.Module, begin: int, end: int) -> list[str]:
     """What takes the place of lines `begin` to `end`, without its margin."""
+    statements = [node for node in ast.walk(tree) if isinstance(node, ast.stmt)]
+    limit = min([end, *(node.end_lineno for node in statements if node.lineno < begin < node.end_lineno)])
+    if any(begin < node.lineno < end and node.end_lineno > limit for node in statements):
+        raise LessonError("a solution begins and ends in the same block; this one would take code with it.")
     blocks = [n for n in ast.walk(tree) if isinstance(n, BLOCKS) and n.lineno < begin < n.end_lineno]
     blocks.sort(key=lambda node: node.lineno)  # the outermost first
     path = [node.name for node in blocks]
-    if any(isinstance(node, FUNCTIONS) for node in blocks):
+    if any(isinstance(node, ast.FunctionDef) for node in blocks):
         return [_your_turn(path)]
     inside = [node for node in (blocks or [tree])[-1].body if begin < node.lineno < end]
     if not inside or not all(isinstance(node, BLOCKS) for node in inside):

@@ -85,7 +85,7 @@ def attempt(exercise, answer: Callable, case: tuple, call: Callable) -> Outcome:
 def results_of(exercise, answer: Callable, case: tuple) -> tuple:
     """Only the results of one of our own answers; none where it does not run."""
     with contextlib.suppress(Exception):
-        return as_results(answer(*map_tensors(Tensor.clone, case)), exercise)
+        return as_results(answer(*case), exercise)
     return ()
 
 

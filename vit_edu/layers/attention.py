@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from .checks import check_heads, check_qkv, check_tokens
+from .checks import check_heads, check_packed, check_qkv, check_tokens
 
 
 def scaled_dot_product_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -28,9 +28,9 @@ def scaled_dot_product_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor |
 def split_heads(qkv: Tensor, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
     """qkv (B, N, 3*C) -> q, k, v, each (B, h, N, d); the channels lie as (3, heads, head_dim), ViT's equation 5.
 
-    Raises ValueError where num_heads does not divide C.
+    Raises ValueError for another rank or width, and where num_heads does not divide C.
     """
-    check_heads(qkv.shape[-1] // 3, num_heads)
+    check_packed(qkv, num_heads)
     return rearrange(qkv, "B N (three h d) -> three B h N d", three=3, h=num_heads).unbind(0)
 
 

@@ -12,9 +12,10 @@ class Block(nn.Module):
     """Attention, then MLP, each on a normed copy and added to the stream: x (B, N, C) -> (B, N, C).
 
     With `return_weights=True` also the attention weights (B, h, N, N). The place of `Attention` can be taken by any
-    class that is built as attention(dim, num_heads, qkv_bias=...) and maps (B, N, C) -> (B, N, C); only when weights
-    are asked for is it called with return_weights=True. Raises ValueError where num_heads does not divide dim, for a
-    drop_path_rate outside [0, 1) and for tokens of another shape, TypeError for tokens that are not float.
+    class that is built as attention(dim, num_heads) and maps (B, N, C) -> (B, N, C); it is given qkv_bias only where
+    that is False, and return_weights only where weights are asked for.
+    Raises ValueError where num_heads does not divide dim, for a drop_path_rate outside [0, 1) and for tokens of another
+    shape, TypeError for tokens that are not float.
     """
 
     def __init__(
@@ -29,7 +30,7 @@ class Block(nn.Module):
         super().__init__()
         self.dim = dim
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
-        self.attn = attention(dim, num_heads, qkv_bias=qkv_bias)
+        self.attn = attention(dim, num_heads) if qkv_bias else attention(dim, num_heads, qkv_bias=False)
         self.drop_path1 = DropPath(drop_path_rate)
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))

@@ -4,47 +4,84 @@ import torch
 from torch import Tensor
 
 
-def wrong(found: str, wanted: str, remedy: str, error: type[Exception] = ValueError) -> Exception:
+def complaint(found: str, wanted: str, remedy: str, error: type[Exception] = ValueError) -> Exception:
+    """The error to raise, in the one form that all layers use."""
     return error(f"{found} found, wanted {wanted}; {remedy}.")
 
 
 def check_float(name: str, x: Tensor) -> None:
+    """Any float dtype, else TypeError."""
     if not x.is_floating_point():
-        raise wrong(f"{name} of {x.dtype}", "a float dtype", f"use {name}.float(), / 255 for pixels", TypeError)
+        raise complaint(f"{name} of {x.dtype}", "a float dtype", f"use {name}.float(), / 255 for pixels", TypeError)
 
 
 def check_tokens(tokens: Tensor, dim: int) -> None:
+    """Float (B, N, dim), else ValueError or TypeError."""
     if tokens.ndim != 3 or tokens.shape[-1] != dim:
         remedy = "add the batch with tokens[None], or build the layer with dim equal to the last size"
-        raise wrong(f"tokens of shape {tuple(tokens.shape)}", f"(B, N, {dim})", remedy)
+        raise complaint(f"tokens of shape {tuple(tokens.shape)}", f"(B, N, {dim})", remedy)
     check_float("tokens", tokens)
 
 
 def check_heads(dim: int, num_heads: int) -> None:
+    """num_heads divides dim, else ValueError."""
     if num_heads < 1 or dim < 1 or dim % num_heads:
-        raise wrong(f"dim={dim} with num_heads={num_heads}", "a num_heads that divides dim", "change one of the two")
+        found = f"dim={dim} with num_heads={num_heads}"
+        raise complaint(found, "a num_heads that divides dim", "change one of the two")
+
+
+def check_packed(qkv: Tensor, num_heads: int) -> None:
+    """(B, N, 3*C) with a num_heads that divides C, else ValueError."""
+    if qkv.ndim != 3 or qkv.shape[-1] % 3:
+        remedy = "make it with one linear layer of 3*C outputs, and one sequence a batch with qkv[None]"
+        raise complaint(f"qkv of shape {tuple(qkv.shape)}", "(B, N, 3*C)", remedy)
+    check_heads(qkv.shape[-1] // 3, num_heads)
 
 
 def check_qkv(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> None:
-    if min(q.ndim, k.ndim, v.ndim) < 2 or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
+    """q (..., N_q, d), k (..., N_k, d), v (..., N_k, d_v), one float dtype; mask bool. Else ValueError or TypeError."""
+    fit = min(q.ndim, k.ndim, v.ndim) >= 2 and q.shape[:-2] == k.shape[:-2] == v.shape[:-2]
+    if not fit or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
         found = f"q {tuple(q.shape)}, k {tuple(k.shape)} and v {tuple(v.shape)}"
-        remedy = "give q and k one width, k and v one number of tokens"
-        raise wrong(found, "(..., N_q, d), (..., N_k, d) and (..., N_k, d_v)", remedy)
+        remedy = "give q and k one width, k and v one number of tokens, all three the same leading sizes"
+        raise complaint(found, "(..., N_q, d), (..., N_k, d) and (..., N_k, d_v)", remedy)
     for name, x in (("q", q), ("k", k), ("v", v)):
         check_float(name, x)
+    if not q.dtype == k.dtype == v.dtype:
+        found = f"q of {q.dtype}, k of {k.dtype} and v of {v.dtype}"
+        raise complaint(found, "one dtype", "use k.to(q.dtype) and v.to(q.dtype)", TypeError)
     if mask is not None and mask.dtype != torch.bool:
         remedy = "use mask.bool(), or mask == 0 for one that is added to the scores"
-        raise wrong(f"a mask of {mask.dtype}", "torch.bool, True = may attend", remedy, TypeError)
+        raise complaint(f"a mask of {mask.dtype}", "torch.bool, True = may attend", remedy, TypeError)
 
 
 def check_images(images: Tensor, in_chans: int) -> None:
+    """Float (B, in_chans, H, W), else ValueError or TypeError."""
     check_rank(images)
     if images.shape[1] != in_chans:
         remedy = f"put the channels second, or build the layer with in_chans={images.shape[1]}"
-        raise wrong(f"images of shape {tuple(images.shape)}", f"(B, {in_chans}, H, W)", remedy)
+        raise complaint(f"images of shape {tuple(images.shape)}", f"(B, {in_chans}, H, W)", remedy)
     check_float("images", images)
 
 
 def check_rank(images: Tensor) -> None:
+    """(B, C, H, W), else ValueError."""
     if images.ndim != 4:
-        raise wrong(f"images of shape {tuple(images.shape)}", "(B, C, H, W)", "make one image a batch with image[None]")
+        remedy = "make one image a batch with image[None]"
+        raise complaint(f"images of shape {tuple(images.shape)}", "(B, C, H, W)", remedy)
+
+
+def check_kernel(weight: Tensor) -> None:
+    """(D, C, p, p), else ValueError."""
+    if weight.ndim != 4 or weight.shape[2] != weight.shape[3]:
+        remedy = "give a linear layer's weight (D, C*p*p) this shape with weight.view(D, C, p, p)"
+        raise complaint(f"a weight of shape {tuple(weight.shape)}", "(D, C, p, p)", remedy)
+
+
+def check_positions(tokens: Tensor, cls_token: Tensor, pos_embed: Tensor) -> None:
+    """(B, N, C), (1, 1, C) and (1, 1+N, C), else ValueError."""
+    N, C = tokens.shape[1:] if tokens.ndim == 3 else (-1, -1)  # which fits nothing
+    if cls_token.shape != (1, 1, C) or pos_embed.shape != (1, 1 + N, C):
+        found = f"tokens {tuple(tokens.shape)}, cls_token {tuple(cls_token.shape)}, pos_embed {tuple(pos_embed.shape)}"
+        remedy = "give every token and the class token one position"
+        raise complaint(found, "(B, N, C), (1, 1, C), (1, 1+N, C)", remedy)

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from .checks import wrong
+from .checks import complaint
 
 
 def drop_path(x: Tensor, rate: float, training: bool) -> Tensor:
@@ -31,4 +31,4 @@ class DropPath(nn.Module):
 
 def check_rate(rate: float) -> None:
     if not 0 <= rate < 1:
-        raise wrong(f"a drop rate of {rate}", "0 <= rate < 1", "0.1 drops one sample in ten")
+        raise complaint(f"a drop rate of {rate}", "0 <= rate < 1", "0.1 drops one sample in ten")

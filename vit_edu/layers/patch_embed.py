@@ -4,14 +4,14 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from .checks import check_images, check_rank, wrong
+from .checks import check_images, check_kernel, check_rank, complaint
 
 
 def grid_of(img_size: tuple[int, int], patch_size: int) -> tuple[int, int]:
     """(H, W) -> (rows, columns) of patches. Raises ValueError where patch_size does not divide both."""
     if len(img_size) != 2 or patch_size < 1 or any(side < 1 or side % patch_size for side in img_size):
         found = f"an image size (H, W) of {tuple(img_size)} with patch_size={patch_size}"
-        raise wrong(found, "a patch_size that divides both", "resize or crop the image, or change patch_size")
+        raise complaint(found, "a patch_size that divides both", "resize or crop the image, or change patch_size")
     return img_size[0] // patch_size, img_size[1] // patch_size
 
 
@@ -29,13 +29,13 @@ def patchify(images: Tensor, patch_size: int) -> Tensor:
 def unpatchify(patches: Tensor, patch_size: int, grid_size: tuple[int, int]) -> Tensor:
     """The inverse of patchify: patches (B, N, C*p*p), grid_size (rows, columns) -> images (B, C, rows*p, columns*p).
 
-    Raises ValueError where N is not rows * columns, or a patch's width no multiple of p*p.
+    Raises ValueError where N is not rows * columns, p no size, or a patch's width no multiple of p*p.
     """
     (rows, columns), p = grid_size, patch_size
-    if patches.ndim != 3 or patches.shape[1] != rows * columns or patches.shape[2] % p**2:
+    if p < 1 or patches.ndim != 3 or patches.shape[1] != rows * columns or patches.shape[2] % p**2:
         wanted = f"(B, {rows}*{columns}, C*{p}*{p})"
         remedy = "leave the class token out, give the grid and patch size they were cut with"
-        raise wrong(f"patches of shape {tuple(patches.shape)}", wanted, remedy)
+        raise complaint(f"patches of shape {tuple(patches.shape)}", wanted, remedy)
     pattern = "B (rows columns) (C p q) -> B C (rows p) (columns q)"
     return rearrange(patches, pattern, rows=rows, columns=columns, p=p, q=p)
 
@@ -44,8 +44,10 @@ def embed_patches(images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor
     """Unfold plus linear: float images (B, C, H, W), a convolution's weight (D, C, p, p), bias (D,) -> (B, N, D).
 
     A convolution whose stride is its kernel size does the same, see PatchEmbed.
-    Raises ValueError for another rank, channel count, or a size that p does not divide, TypeError for other dtypes.
+    Raises ValueError for other ranks, channel counts, a kernel that is no square, or a size that p does not divide,
+    TypeError for other dtypes of the images.
     """
+    check_kernel(weight)
     check_images(images, in_chans=weight.shape[1])
     patches = patchify(images, patch_size=weight.shape[-1])  # (B, C, H, W) -> (B, N, C*p*p)
     return F.linear(patches, weight.flatten(1), bias)  # (B, N, C*p*p) -> (B, N, D)
@@ -72,6 +74,6 @@ class PatchEmbed(nn.Module):
         if images.shape[-2:] != self.img_size:
             size = tuple(images.shape[-2:])
             remedy = f"resize the images, or build the layer with img_size={size}"
-            raise wrong(f"images of (H, W) = {size}", f"{self.img_size}", remedy)
+            raise complaint(f"images of (H, W) = {size}", f"{self.img_size}", remedy)
         x = self.proj(images)  # (B, in_chans, H, W) -> (B, D, rows, columns)
         return rearrange(x, "B D rows columns -> B (rows columns) D")

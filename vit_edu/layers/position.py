@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .checks import wrong
+from .checks import check_positions, complaint
 
 
 def sincos_position(grid_size: tuple[int, int], dim: int) -> Tensor:
@@ -16,7 +16,7 @@ def sincos_position(grid_size: tuple[int, int], dim: int) -> Tensor:
     rows, columns = grid_size
     if dim < 4 or dim % 4 or rows < 1 or columns < 1:
         wanted = "a multiple of 4 (sine and cosine of x and of y) and at least one row and column"
-        raise wrong(f"dim={dim} with grid_size={tuple(grid_size)}", wanted, "change dim or grid_size")
+        raise complaint(f"dim={dim} with grid_size={tuple(grid_size)}", wanted, "change dim or grid_size")
     frequencies = 10000 ** -(torch.arange(dim // 4, dtype=torch.float64) / (dim // 4))  # (dim/4,)
     x = torch.arange(columns).repeat(rows)  # (rows*columns,): 0 1 2 0 1 2
     y = torch.arange(rows).repeat_interleave(columns)  # (rows*columns,): 0 0 0 1 1 1
@@ -31,10 +31,6 @@ def embed_positions(tokens: Tensor, cls_token: Tensor, pos_embed: Tensor) -> Ten
     tokens (B, N, C), cls_token (1, 1, C), pos_embed (1, 1+N, C), learned or fixed -> (B, 1+N, C).
     Raises ValueError where the shapes do not fit.
     """
-    N, C = tokens.shape[-2:]
-    if tokens.ndim != 3 or cls_token.shape != (1, 1, C) or pos_embed.shape != (1, 1 + N, C):
-        found = f"tokens {tuple(tokens.shape)}, cls_token {tuple(cls_token.shape)}, pos_embed {tuple(pos_embed.shape)}"
-        remedy = "give every token and the class token one position"
-        raise wrong(found, "(B, N, C), (1, 1, C), (1, 1+N, C)", remedy)
-    cls_token = cls_token.expand(len(tokens), 1, C)  # (1, 1, C) -> (B, 1, C)
+    check_positions(tokens, cls_token, pos_embed)
+    cls_token = cls_token.expand(len(tokens), -1, -1)  # (1, 1, C) -> (B, 1, C)
     return torch.cat([cls_token, tokens], dim=1) + pos_embed  # (B, 1+N, C)

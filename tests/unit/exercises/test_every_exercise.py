@@ -99,7 +99,7 @@ def test_different_right_answers_pass(exercise):
 
 @each("exercise")
 def test_a_check_takes_less_than_half_a_second(exercise):
-    """The slow way: a wrong answer that no mistake explains. It takes a tenth of that; the best of five counts."""
+    """The slow way: a wrong answer that no mistake explains. Seconds of CPU, the best of five: others may be busy."""
 
     def spoilt(*inputs):
         results = exercise.steps(*inputs)
@@ -110,9 +110,9 @@ def test_a_check_takes_less_than_half_a_second(exercise):
 
     answer, seconds = as_a_learner_writes_it(exercise, spoilt), []
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.process_time()
         verdict = examine(exercise, answer)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
         assert not verdict.passed
         assert not verdict.diagnosis
     assert min(seconds) < 0.5
