@@ -10,7 +10,11 @@
 # %% [markdown]
 # # 00 · Start here
 #
-# **Ten minutes.** You need a little Python and nothing else: no network, no graphics card.
+# **Ten minutes.** You need Python here, and from lesson 01 on PyTorch at the level of its first tutorial: tensors,
+# shapes, matrix products. You need no network and no graphics card.
+#
+# A **vision transformer**, ViT for short, names what is in a photo. In its *training* it sees many photos with their
+# names, the *classes*, and adjusts its numbers until its answers agree; then it answers for photos that it never saw.
 #
 # At the end you will
 # - have seen how a vision transformer reads a photo: as a row of small squares, like the words of a sentence;
@@ -38,9 +42,12 @@ plots.show_images(photos.images, photos.names)
 #
 # Below is the cat, cut into squares. They are called **patches**. Click one, or go to the picture with Tab and move
 # with the arrow keys. Watch three things: the pixels of the patch, its numbers in one long line, and its place in the
-# row of all patches.
+# row of all patches. We call a patch a **token** as soon as it stands in this row; lesson 01 turns it into a vector of
+# the model's own width.
 #
 # Then make the patches smaller. How does the number of patches grow when you halve their side?
+#
+# (If you see *model not found* in a notebook that you have reopened, run the cell.)
 
 # %%
 cat = photos.images[photos.names.index("cat")]
@@ -48,7 +55,10 @@ PatchExplorer(cat, patch_size=32)
 
 # %% [markdown]
 # This is all a vision transformer gets to see: a row of patches. It starts with no idea that patch 7 lies below patch
-# 0, and has to be told or to find out. How, is the story of lesson 01.
+# 0, and has to be told or to find out. How is the story of lesson 01.
+#
+# In code, `cat` is a **tensor**, a block of numbers with a shape: (3, 224, 224). `cat[None]` makes it a batch of one
+# photo, (1, 3, 224, 224), because `patchify` cuts many photos at once.
 
 # %%
 patches = layers.patchify(cat[None], patch_size=32)[0].reshape(-1, 3, 32, 32)
@@ -77,12 +87,13 @@ tried = vit_edu.check("count_patches", count_patches)
 # %% [markdown]
 # Read the report from top to bottom:
 #
-# - the **ladder**: does it run? is the shape right? are the values, the gradients? does it hold what must hold? This
-#   one falls off at the values;
+# - the **ladder**: does it run? is the shape right? are the values? the gradients (how the result answers to a small
+#   change of the inputs: training goes by them)? does it keep what must stay true? This one falls off at the values;
 # - the **mistake** by its name, with a question that leads out of it;
 # - the **smallest input** on which it fails, with your answer beside the right one.
 #
-# Stuck? Ask for a hint. Each call gives one more: a nudge, the shapes, a part of the code, at last the solution.
+# Stuck? Ask for a hint. Each call gives one more: a nudge, the shapes, a part of the code, at last the solution. (Each
+# *run* of this cell is a call, *Run All Cells* too. After a restart of the kernel the hints begin again.)
 
 # %%
 vit_edu.hint("count_patches")
@@ -121,8 +132,8 @@ for patch_size in (112, 56, 32, 16, 8):
     print(f"patches of {patch_size:3}: {count_patches(224, 224, patch_size):4} tokens")
 
 # %% [markdown]
-# Half the side, four times the patches. A model looks at every *pair* of them, so the work grows sixteenfold: 4 × 4.
-# Lesson 02 measures it.
+# Half the side of a patch, four times the patches. A model looks at every *pair* of them, so the pairs grow
+# sixteenfold, 4 × 4; lesson 02 measures what that costs.
 
 # %% [markdown]
 # ## The map
@@ -141,22 +152,27 @@ for patch_size in (112, 56, 32, 16, 8):
 # | 09 Learning without labels | MAE and DINO | planned |
 # | 10 Images and words | CLIP | planned |
 # | 11 Faster, larger | what makes training quick, measured | planned |
+#
+# *Published weights* are the numbers of a model that others have trained and given to everybody. Swin, MAE, DINO and
+# CLIP are relatives of the ViT; each lesson introduces its own.
 
 # %% [markdown]
 # ## Help, and what a machine needs
 #
-# - **A cell fails, a picture is missing?** Open a terminal (File → New → Terminal) and run `vit-edu doctor`. It looks
-#   at versions, memory, data and widgets, and says what to do about each problem.
-# - **Lost in your own changes?** Kernel → Restart Kernel and Run All Cells. Your file is yours: the kit never
-#   overwrites it.
+# - **A cell fails, a picture is missing?** Open a terminal in JupyterLab (File → New → Terminal) and run
+#   `vit-edu doctor`; outside JupyterLab: `make doctor` in the kit's folder. It looks at versions, memory, data and
+#   widgets, and says what to do about each problem.
+# - **Lost in your own changes?** Your file is yours, the kit never overwrites it. To start a lesson afresh, rename or
+#   delete your file and start the kit again (`make lab` or `vit-edu lab`).
 # - **What does this function do?** Put a question mark behind its name in a cell: `plots.show_images?`
-# - **The machine**: two processor cores and 2 GB of memory are enough. Everything the lessons need came with the kit.
+# - **The machine**: two processor cores and 2 GB of memory are enough for one lesson at a time: shut down its kernel
+#   (Kernel → Shut Down Kernel) before you open the next. Everything the lessons need came with the kit.
 #
 # ## In five lines
 #
 # 1. A vision transformer reads an image as a row of patches.
 # 2. A patch of side p in three colours is 3 · p · p numbers.
-# 3. Half the side means four times the patches.
+# 3. Half the side of a patch means four times the patches.
 # 4. `vit_edu.check` names your mistake; `vit_edu.hint` helps, a little more each time.
 # 5. An unsolved exercise never stops a lesson.
 #

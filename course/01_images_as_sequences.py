@@ -13,10 +13,11 @@
 # **50 minutes. Builds on** [00 · Start here](00_start_here.ipynb).
 #
 # A transformer reads a sequence of vectors. A photo is a grid of pixels. This lesson builds the road from one to the
-# other. At the end you can
+# other. You need Python, and PyTorch at the level of its first tutorial: tensors, shapes, matrix products. At the end
+# you can
 # - cut a batch of images into patches and put it together again, without a loop;
 # - say when `reshape` is enough, and why it nearly never is;
-# - turn patches into tokens with one matrix, and show that a convolution does the same;
+# - turn patches into tokens (the vectors a model works with) by one matrix, and show that a convolution does the same;
 # - add a class token and positions, and say what a model without positions cannot see.
 
 # %% [markdown]
@@ -27,8 +28,8 @@
 # 1. A colour photo of 224 × 224 pixels is cut into patches of 16 × 16. How many tokens, and how many numbers in each?
 # 2. Somebody shuffles the patches like cards. What of the photo is lost to a model that does not know where a patch
 #    came from?
-# 3. A random matrix squeezes each patch to 768 numbers, or to 192. How much of the photo can you get back in each
-#    case?
+# 3. A random matrix turns the numbers of each patch into 768 others, or into 192. How much of the photo can you get
+#    back in each case?
 
 # %% [markdown]
 # ## An image is a block of numbers
@@ -45,8 +46,8 @@ photos = vit_edu.load_dataset("photos")
 plots.show_images(photos.images, photos.names)
 
 # %% [markdown]
-# PyTorch stores an image as **(C, H, W)**: channels, height, width. Here are the shape, the type, and the red, green
-# and blue of the pixel in the top left corner.
+# A block of numbers with a shape is a **tensor**. PyTorch stores an image as a tensor **(C, H, W)**: channels, height,
+# width. Here are the shape, the type, and the red, green and blue of the pixel in the top left corner.
 
 # %% tags=["nbval-check-output"]
 cat = photos.images[photos.names.index("cat")]
@@ -64,8 +65,8 @@ plots.show_images(cat[:, None], titles=["cat[0], red", "cat[1], green", "cat[2],
 # Files, PIL and matplotlib keep (H, W, C), the three colours of a pixel side by side. `permute(2, 0, 1)` goes from
 # there to here.
 #
-# The explorer shows the two ways of looking at one photo: as a grid, and as a sequence. Choose a patch and press
-# *flatten*. Where in its vector does the green begin?
+# The explorer shows the two ways of looking at one photo: as a grid and, when you press *Flatten*, as a sequence.
+# Choose a patch and look at its vector, all its numbers in one line. Where in it does the green begin?
 
 # %%
 PatchExplorer(cat, patch_size=32)
@@ -94,31 +95,32 @@ print("first 'patch':", small.reshape(4, 2, 2)[0].tolist())
 # columns. Nothing moves yet.
 
 # %% tags=["nbval-check-output"]
-x = small.reshape(2, 2, 2, 2)  # (row of patches, row inside, column of patches, column inside)
-print(tuple(x.shape), "| pixel", x[1, 0, 0, 1].item(), "is in patch row 1, at the top; patch column 0, at the right")
+split = small.reshape(2, 2, 2, 2)  # (row of patches, row inside, column of patches, column inside)
+print(tuple(split.shape))
+print("pixel", split[1, 0, 0, 1].item(), "is in patch row 1, at the top; patch column 0, at the right")
 
 # %% [markdown]
 # **Step 2, bring together what belongs together.** Both axes that say *which patch* go to the front, both that say
 # *where inside* to the back.
 
 # %% tags=["nbval-check-output"]
-x = x.permute(0, 2, 1, 3)  # (row of patches, column of patches, row inside, column inside)
-print(tuple(x.shape), "| first patch:", x[0, 0].tolist())
+grouped = split.permute(0, 2, 1, 3)  # (row of patches, column of patches, row inside, column inside)
+print(tuple(grouped.shape), "| first patch:", grouped[0, 0].tolist())
 
 # %% [markdown]
 # **Step 3, join the pairs.** Now a reshape is right, because what it joins stands side by side.
 
 # %% tags=["nbval-check-output"]
-x = x.reshape(4, 4)  # (patches, numbers in a patch)
-print(x.tolist())
+flat = grouped.reshape(4, 4)  # (patches, numbers in a patch)
+print(flat.tolist())
 
 # %% [markdown]
 # **einops** writes the three steps as one sentence: each axis has a name, brackets join or split. Many people read
 # this more easily than `permute(0, 2, 1, 3)`, and it refuses shapes that do not fit.
 
 # %% tags=["nbval-check-output"]
-y = rearrange(small, "(rows p) (columns q) -> (rows columns) (p q)", p=2, q=2)
-print("the same:", torch.equal(x, y))
+in_one_sentence = rearrange(small, "(rows p) (columns q) -> (rows columns) (p q)", p=2, q=2)
+print("the same:", torch.equal(flat, in_one_sentence))
 
 # %% [markdown]
 # **Predict:** what do "patches" of the cat look like if you forget the permute, `cat.reshape(49, 3, 32, 32)`? The
@@ -131,15 +133,19 @@ plots.show_sequence(cat.reshape(49, 3, 32, 32)[:14])
 plots.show_sequence(rearrange(cat, "c (rows p) (columns q) -> (rows columns) c p q", p=32, q=32)[:14])
 
 # %% [markdown]
-# Each false patch holds 3 · 32 · 32 = 3072 numbers of the red channel in a row: nearly 14 lines of the photo (3072 /
-# 224 = 13.7), folded up. What looks like its colours are three strips of red. A network trained on it would learn
-# *something*; nothing crashes, the accuracy is only mysteriously poor.
+# Each of these false patches holds 3 · 32 · 32 = 3072 numbers of the red channel in a row: nearly 14 lines of the photo
+# (3072 / 224 = 13.7), folded up. What looks like its colours are three strips of red; further on come patches of green
+# only, and of blue. A network trained on them would learn *something*; nothing crashes, the accuracy is only
+# mysteriously poor.
 
 # %% [markdown]
 # ### Exercise · patchify
 #
 # Cut a batch of images into patches, row by row, and flatten each patch as **(C, p, p)**: all red numbers first, then
 # green, then blue. Use reshape and permute, or einops, or a loop; the check does not mind.
+#
+# The letters in shapes: **B** images in the *batch* (images of one size, stacked), **N** patches or tokens in the
+# sequence, **C** channels, **H** and **W** height and width, **p** side of a patch.
 
 
 # %%
@@ -161,7 +167,7 @@ patchify = vit_edu.check("patchify", patchify)
 # The first guess can be settled:
 
 # %% tags=["nbval-check-output"]
-image = cat[None] / 255  # a batch of one, numbers from 0 to 1
+image = cat[None] / 255  # [None] puts an axis in front, a batch of one; numbers from 0 to 1
 patches = patchify(image, 16)
 print(tuple(patches.shape), "|", 224 // 16, "x", 224 // 16, "tokens of", 3 * 16 * 16, "numbers")
 
@@ -204,9 +210,13 @@ plots.show_images([image[0], backwards[0]], titles=["the cat", "the sequence bac
 # %% [markdown]
 # ## From patch to token: one matrix
 #
-# 768 raw numbers are an awkward token: its width is tied to the patch size, and its numbers are bare colours. So each
-# patch is multiplied by a learned matrix **E**, the *patch embedding*. Its width D is ours to choose; ViT-Tiny has D
-# = 192.
+# Until here "token" was another word for a patch in its place. 768 raw numbers are an awkward token: its width is tied
+# to the patch size, and its numbers are bare colours. So each patch is multiplied by a learned matrix **E**, the *patch
+# embedding*; from now on the product is the token. Its width **D** is ours to choose; ViT-Tiny, a small published
+# model, has D = 192.
+#
+# `nn.Linear(768, 192)` holds such a matrix and a *bias*, 192 numbers that are added to each product. Both start at
+# random; training changes them.
 
 # %% tags=["nbval-check-output"]
 torch.manual_seed(0)
@@ -215,9 +225,9 @@ print("tokens:", tuple(linear(patches).shape))
 print("parameters:", sum(p.numel() for p in linear.parameters()), "=", 768, "x", 192, "+", 192)
 
 # %% [markdown]
-# Published code writes this as a **convolution** whose kernel is as large as a patch, and whose step (*stride*) is as
-# long as its kernel. Lay a kernel on a patch, multiply number by number, add up: that is one row of the matrix times
-# the patch. Then move on by a whole patch.
+# Published code writes this as a **convolution** whose kernels (small blocks of weights) are as large as a patch, and
+# whose step (*stride*) is as long as its kernels. Lay a kernel on a patch, multiply number by number, add up: that is
+# one row of the matrix times the patch. Then move on by a whole patch.
 
 # %% tags=["nbval-check-output"]
 conv = nn.Conv2d(in_channels=3, out_channels=192, kernel_size=16, stride=16)
@@ -249,7 +259,8 @@ from_conv = conv(image).flatten(2).transpose(1, 2)  # (1, 192, 14, 14) -> (1, 19
 print(tuple(tokens.shape), "| equal to the convolution:", torch.allclose(tokens, from_conv, atol=1e-5))
 
 # %% [markdown]
-# This is the only place where a ViT treats its input as an image. From here on it sees 196 vectors.
+# This is nearly the only place where a ViT treats its input as an image; the paper names one more, the resizing of the
+# positions for photos of another size. From here on it sees 196 vectors.
 
 # %% [markdown]
 # ## What a pile of tokens does not know
@@ -279,9 +290,12 @@ print("same sum:", torch.allclose(puzzle_tokens.sum(1), tokens.sum(1), atol=1e-3
 # ViT adds two things to the sequence.
 #
 # - A **class token** in front: one learned vector, the same for every image. It has no pixels of its own. It is an
-#   empty seat at the table, where what the patches have to say is collected for the answer.
+#   empty seat at the table, where what the patches have to say is collected for the answer: the *class*, the name of
+#   what is in the photo.
 # - **Positions**: a table of learned vectors, one for each place, *and one for the class token*. Place n's vector is
 #   added to whatever sits there.
+#
+# `nn.Parameter` marks a tensor as learned: training may change it.
 
 # %% tags=["nbval-check-output"]
 cls_token = nn.Parameter(0.02 * torch.randn(1, 1, 192))
@@ -310,7 +324,8 @@ embed_positions = vit_edu.check("embed_positions", embed_positions)
 sequence = embed_positions(tokens, cls_token, pos_embed)
 puzzle_sequence = embed_positions(puzzle_tokens, cls_token, pos_embed)
 print(tuple(sequence.shape))
-print("still the same tokens:", torch.allclose(puzzle_sequence[:, 1:], sequence[:, 1:][:, order], atol=1e-5))
+shuffled = sequence[:, 1:][:, order]  # without the class token, in the order of the puzzle
+print("still the same tokens:", torch.allclose(puzzle_sequence[:, 1:], shuffled, atol=1e-5))
 
 # %% [markdown]
 # Cat and puzzle are different photos again.
@@ -328,7 +343,8 @@ waves = {f"frequency {f:g}": torch.sin(place * f) for f in (1, 0.316, 0.1, 0.031
 plots.show_curves(place, waves, xlabel="column x", ylabel="sin(frequency · x)")
 
 # %% [markdown]
-# MAE does this in two dimensions. A patch in column x and row y gets a vector of length `dim`:
+# The code of **MAE** does this in two dimensions (*masked autoencoder*: a ViT that learns from photos without names,
+# by guessing hidden patches; lesson 09). A patch in column x and row y gets a vector of length `dim`:
 #
 # $$[\;\sin(x\,\omega_k)\;|\;\cos(x\,\omega_k)\;|\;\sin(y\,\omega_k)\;|\;\cos(y\,\omega_k)\;]$$
 #
@@ -362,8 +378,9 @@ def sincos_position(grid_size, dim):
 sincos_position = vit_edu.check("sincos_position", sincos_position)
 
 # %% [markdown]
-# How alike are two places? Each small map below belongs to one place of a 7 × 7 grid and shows its similarity to all
-# the others. **Predict** the pattern before you run a cell. First the learned table, before any learning:
+# How alike are two places? Each small map below belongs to one place of a 7 × 7 grid and shows its *cosine similarity*
+# to all the others: 1 if two vectors point the same way, 0 if they have nothing in common, −1 if they are opposed.
+# **Predict** the pattern before you run a cell. First the learned table, before any learning:
 
 # %%
 plots.show_positions(0.02 * torch.randn(49, 192), (7, 7))
@@ -396,7 +413,7 @@ for name, table in {"in a line": in_a_line, "in a grid": in_a_grid}.items():
 # %% [markdown]
 # ## Smaller pictures, a batch of them
 #
-# Nothing above knew about photos. Here are eight emoji, 32 pixels wide, through *your* functions, with patches of 4.
+# Nothing above knew about photos. Here are eight emoji, 32 pixels wide, through the functions above, with patches of 4.
 
 # %%
 emoji = vit_edu.load_dataset("emoji", split="train")
@@ -412,7 +429,8 @@ x = embed_positions(x, torch.zeros(1, 1, 64), table)
 print(tuple(batch.shape), "->", tuple(x.shape))
 
 # %% [markdown]
-# The patch size is the price tag. Attention compares every token with every other, so its cost goes with N²:
+# The patch size is the price tag. Attention compares every token with every token, which makes N² pairs; lesson 02
+# measures what they cost.
 
 # %% tags=["nbval-check-output"]
 for p in (32, 16, 8, 4):
@@ -423,7 +441,8 @@ for p in (32, 16, 8, 4):
 # ## A surprise: what is in a token?
 #
 # The third guess. We embed the cat with *random* matrices, throw the photo away, and try to compute it back from the
-# tokens: multiply them by the pseudo-inverse of the matrix. First with D = 768, as many numbers as a patch has.
+# tokens: multiply them by the *pseudo-inverse* of the matrix, which undoes it as well as any matrix can. First with D =
+# 768, as many numbers as a patch has.
 
 # %%
 X = patches[0].double()  # (196, 768)
@@ -431,7 +450,7 @@ mean = X.mean()
 
 
 def there_and_back(matrix):
-    """Embed the patches with a matrix (768, D), and recover them from the tokens (and the mean, one number)."""
+    """Embed the patches with a matrix (768, D); recover them from tokens and mean, one number."""
     tokens = (X - mean) @ matrix  # (196, D)
     return tokens @ torch.linalg.pinv(matrix) + mean
 
@@ -472,7 +491,7 @@ for D, recovered in chosen.items():
 results = {"the cat": X, "random, D = 768": random_768, "random, D = 192": random_192}
 results |= {f"chosen, D = {D}": recovered for D, recovered in chosen.items()}
 pictures = unpatchify(torch.stack(list(results.values())), 16, (14, 14))
-eye = pictures[:, :, 32:144, 16:128]  # a closer look
+eye = pictures[:, :, 32:144, 16:128].clamp(0, 1)  # a closer look
 plots.show_images(eye, titles=list(results), columns=4)
 
 # %% [markdown]
@@ -483,11 +502,13 @@ plots.show_images(eye, titles=list(results), columns=4)
 # %%
 first = directions[:, :28].T.reshape(28, 3, 16, 16)
 first = 0.5 + 0.5 * first / first.abs().amax((1, 2, 3), keepdim=True)  # from -1..1 to 0..1
-plots.show_images(first, columns=14, alt="28 pictures of 16 by 16 pixels: even colours, slow waves, faster ones.")
+words = "28 pictures of 16 by 16 pixels: even colours, slow waves, faster ones."
+plots.show_images(first, columns=14, alt=words)
 
 # %% [markdown]
 # First an even colour, then slow waves in all directions, then faster ones. Now open the ViT paper at Figure 7, left:
-# the principal components of the embedding that ViT-L/32 *learned*. It has found the same kind of waves by itself.
+# the principal components of the embedding that ViT-L/32, a large model with patches of 32, has *learned*. It has found
+# the same kind of waves by itself.
 
 # %% [markdown]
 # ## What the papers say
@@ -504,18 +525,15 @@ plots.show_images(first, columns=14, alt="28 pictures of 16 by 16 pixels: even c
 # | $E$ | `weight.flatten(1).T` in `embed_patches`, and `bias` |
 # | $[x_{class}; \dots] + E_{pos}$ | `embed_positions` |
 #
-# Its appendix D.4 compares kinds of positions. Positions matter, their kind hardly does (Table 8, ViT-B/16, ImageNet,
-# five examples a class):
+# Its appendix D.4 compares kinds of positions (Table 8). Positions matter: a model without any is clearly less
+# accurate. It does not fail, for a bag of patches already tells much: fur, wheels, sky. Their kind hardly matters:
+# places in one line, rows and columns, or relative positions do about equally well. The authors suppose that among so
+# few places, 14 × 14, it is equally easy in every kind to learn who is whose neighbour.
 #
-# | none | one number a place | row and column | relative |
-# | --- | --- | --- | --- |
-# | 61.4 % | 64.2 % | 64.0 % | 64.0 % |
-#
-# With only 196 places, learning who is whose neighbour is easy.
-#
-# **He et al. 2022** (MAE) uses the fixed table you have built, and predicts the pixels of hidden patches. Its targets
-# are flattened as **(p, p, C)**, its embedding is a convolution and so has **(C, p, p)**. Both orders live in one
-# program.
+# **He et al. 2022** (MAE) predicts the pixels of hidden patches. The paper asks for sine-cosine positions and does
+# not say of what form; two dimensions, and x first, are what its code does. In its code, too, the targets are
+# flattened as **(p, p, C)**, while the embedding is a convolution and so has **(C, p, p)**. Both orders live in
+# one program.
 
 # %% [markdown]
 # ## What went wrong for other people
@@ -526,12 +544,14 @@ plots.show_images(first, columns=14, alt="28 pictures of 16 by 16 pixels: even c
 #
 # **Two orders in one program.** [minRF](https://github.com/cloneofsimo/minRF/issues/6) cut patches in one order and
 # joined them in the other. It trained all the same: a linear layer can learn any order, as long as it is always the
-# same one. But *published* weights know one order only:
+# same one. But *published weights*, the numbers of a model that others have trained, know one order only. Let our
+# convolution play their part:
 
 # %% tags=["nbval-check-output"]
 mae_order = rearrange(image, "b c (y p) (x q) -> b (y x) (p q c)", p=16, q=16)  # as MAE's targets
 wrong = mae_order @ conv.weight.flatten(1).T + conv.bias
-print("same shape:", wrong.shape == tokens.shape, "| same numbers:", torch.allclose(wrong, tokens, atol=1e-2))
+print("same shape:", wrong.shape == tokens.shape)
+print("same numbers:", torch.allclose(wrong, tokens, atol=1e-2))
 
 # %% [markdown]
 # **A class token without a position.** A widely read annotated implementation added the positions first and put the
@@ -545,7 +565,7 @@ print("same shape:", wrong.shape == tokens.shape, "| same numbers:", torch.allcl
 # columns.
 #
 # **x or y?** In MAE's code the variable called `emb_h` holds the columns; [its author
-# confirmed](https://github.com/facebookresearch/mae/issues/18) that only the names are wrong, and that swapping the
+# agreed](https://github.com/facebookresearch/mae/issues/18) that only the names are wrong, and that swapping the
 # two would break the published weights.
 #
 # **A bug that is none.** Somebody [reported](https://github.com/FrancescoSaverioZuppichini/ViT/issues/7) that a class
@@ -573,9 +593,9 @@ print("the same gradient:", torch.equal(*gradients))
 #
 # ## To read
 #
-# - Dosovitskiy et al. 2021, [An image is worth 16×16 words](https://arxiv.org/abs/2010.11929): section 3.1 and Figure
-#   7.
-# - [einops' tutorial](https://einops.rocks/1-einops-basics/): twenty minutes that pay back for years.
+# - Dosovitskiy et al. 2021, [An image is worth 16×16 words](https://arxiv.org/abs/2010.11929): section 3.1, and
+#   Figure 7.
+# - [einops' tutorial](https://einops.rocks/1-einops-basics/): twenty minutes that pay off for years.
 # - He et al. 2022, [Masked autoencoders are scalable vision learners](https://arxiv.org/abs/2111.06377): how much of
 #   a photo can be told from a quarter of its patches.
 #

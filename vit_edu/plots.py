@@ -1,7 +1,8 @@
 """Pictures for the lessons: tensors in, a `Picture` with alt text out. The only file that imports matplotlib.
 
-Images are (C, H, W) with C = 1 or 3, uint8 or float in 0..1. Colour maps are viridis and cividis, which keep their
-order in grey and for colour-blind eyes; the ground is white, so that a picture reads the same on a dark page.
+Images are tensors (C, H, W) with C = 1 or 3, uint8 or float in 0..1; vit_edu/images.py refuses others. Colour maps are
+viridis and cividis, which keep their order in grey and for colour-blind eyes; the ground is white, so that a picture
+reads the same on a dark page.
 """
 
 import base64
@@ -17,10 +18,11 @@ import torch
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import LogLocator
+from matplotlib.patheffects import withStroke
+
+from vit_edu.images import image_bytes
 
 LARGEST = 120_000  # bytes of a PNG
-MARK = "#e8590c"  # the one colour that is in none of the maps: "look here"
 
 
 class Picture:
@@ -58,9 +60,9 @@ def show_images(images, titles: Sequence[str] | None = None, columns: int = 8, a
     """images: (N, C, H, W), (C, H, W), or a list of (C, H, W) in any sizes -> the pictures in rows of `columns`."""
     if torch.is_tensor(images) and images.dim() == 3:
         images = images[None]
-    pictures = [_pixels(image) for image in images]
+    pictures = _all_pixels(images, "images")
     if titles is not None and len(titles) != len(pictures):
-        raise ValueError(f"There are {len(pictures)} images and {len(titles)} titles; give one title an image.")
+        raise ValueError(f"There are {len(pictures)} images and {len(titles)} titles; give one title per image.")
     columns = min(columns, len(pictures))
     rows = math.ceil(len(pictures) / columns)
     side = min(2.6, 9 / columns)
@@ -70,7 +72,7 @@ def show_images(images, titles: Sequence[str] | None = None, columns: int = 8, a
         _draw(axes, picture, titles[number] if titles else None)
     if alt is None:
         named = ": " + ", ".join(titles) if titles else ""
-        alt = f"{len(pictures)} picture{'s'[: len(pictures) > 1]} of {_sizes(pictures)}{named}."
+        alt = f"{len(pictures)} picture{'s' * (len(pictures) > 1)} of {_sizes(pictures)}{named}."
     return Picture(figure, alt)
 
 
@@ -102,7 +104,7 @@ def show_patch_grid(image, patch_size: int) -> Picture:
 
 def show_sequence(patches, columns: int = 14, names: Sequence[str] | None = None, alt: str | None = None) -> Picture:
     """patches: (N, C, p, p), small images -> a row of tokens, wrapped after `columns`, each with its place or name."""
-    tiles = [_pixels(patch) for patch in patches]
+    tiles = _all_pixels(patches, "patches")
     if len({tile.shape for tile in tiles}) != 1:
         raise ValueError(f"The patches of a sequence have one size; these have {_sizes(tiles)}.")
     columns = min(columns, len(tiles))
@@ -130,14 +132,18 @@ def show_matrix(
     alt: str | None = None,
     numbers: bool = False,
 ) -> Picture:
-    """matrix: (R, C) -> one coloured cell a number; `rows` and `columns` name them, `numbers` writes them."""
+    """matrix: (R, C) -> one coloured cell per number, with a colour bar; `rows` and `columns` name them.
+
+    `numbers` writes each number into its cell, in place of the colour bar.
+    """
     table = _table(matrix, "A matrix to draw")
     cell = min(0.5 if numbers else 0.35, 7 / max(table.shape))
     figure = _figure(max(2.5, table.shape[1] * cell) + 1.2, max(1.2, table.shape[0] * cell) + (0.4 if title else 0))
     axes = figure.add_subplot()
     aspect = "auto" if table.shape[0] * 4 < table.shape[1] else "equal"
     shown = axes.imshow(table, cmap="viridis", interpolation="nearest", aspect=aspect)
-    figure.colorbar(shown, ax=axes, fraction=0.04, pad=0.03).ax.tick_params(labelsize=8)
+    if not numbers:
+        figure.colorbar(shown, ax=axes, fraction=0.04, pad=0.03).ax.tick_params(labelsize=8)
     for names, size, word, axis in zip((rows, columns), table.shape, ("rows", "columns"), (axes.yaxis, axes.xaxis)):
         if names is not None and len(names) != size:
             raise ValueError(f"The matrix has {size} {word} and {len(names)} names for them; give one name each.")
@@ -177,6 +183,10 @@ def show_attention(image, weights, grid_size: tuple[int, int], queries: Sequence
         )
     if unknown := [query for query in queries if not 0 <= query < size]:
         raise ValueError(f"The patches are 0 to {size - 1}; the queries ask for {unknown}.")
+    if not len(queries):
+        raise ValueError("There are no queries; name the patches to look from, queries=[0] for the first.")
+    if dark := [query for query in queries if not table[query].max() > 0]:
+        raise ValueError(f"The weights of patches {dark} are nowhere above 0; a row of attention weights sums to 1.")
     height, width = picture.shape[0] / rows, picture.shape[1] / columns
     ys, xs = (
         np.arange(n) * parts // n for n, parts in zip(picture.shape, grid_size)
@@ -190,9 +200,11 @@ def show_attention(image, weights, grid_size: tuple[int, int], queries: Sequence
         axes = figure.add_subplot(down, across, number + 1)
         target, (y, x) = int(table[query].argmax()), divmod(query, columns)
         light = (table[query] / table[query].max()).reshape(rows, columns)[ys][:, xs, None]
-        _draw(axes, picture * (0.12 + 0.88 * light), f"patch {query} → {target}: {table[query, target]:.2f}")
+        _draw(axes, picture * (0.12 + 0.88 * light), f"asks: patch {query}")
         corner = (x * width - 0.5, y * height - 0.5)
-        axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=MARK, linewidth=2))
+        frame = Rectangle(corner, width, height, fill=False, edgecolor="white", linewidth=1.8, clip_on=False)
+        frame.set_path_effects([withStroke(linewidth=4, foreground="black")])  # white on black shows on any colour
+        axes.add_patch(frame)
         facts.append(f"patch {query} looks most at patch {target} (weight {table[query, target]:.2f})")
     return Picture(figure, f"Where {len(queries)} of {size} patches look: {'; '.join(facts)}.")
 
@@ -200,7 +212,10 @@ def show_attention(image, weights, grid_size: tuple[int, int], queries: Sequence
 def show_curves(
     x, curves: Mapping[str, Sequence[float]], xlabel: str, ylabel: str, log: bool = False, alt: str | None = None
 ) -> Picture:
-    """x: (n,), curves: name -> (n,) numbers -> lines over one axis; `log` makes both axes logarithmic."""
+    """x: (n,), curves: name -> (n,) numbers -> lines over one axis.
+
+    `log`: x is logarithmic, with a tick at each point, and y begins at 0.
+    """
     x = _array(x).astype(float)
     figure = _figure(6.4, 3.6)
     axes = figure.add_subplot()
@@ -214,19 +229,18 @@ def show_curves(
         axes.plot(x, y, label=name, color=colour, linewidth=2, marker=marker, markersize=5)
         facts.append(f"{name} from {y[0]:.3g} to {y[-1]:.3g}")
     if log:
-        axes.set(xscale="log", yscale="log")
+        axes.set_xscale("log")
         if x.size <= 12:  # the points that were measured, not powers of ten
             axes.set_xticks(x, [f"{value:g}" for value in x])
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter("{x:g}")
         axes.minorticks_off()
+        axes.set_ylim(bottom=min(0, axes.dataLim.y0))
     axes.set_xlabel(xlabel, fontsize=10)
     axes.set_ylabel(ylabel, fontsize=10)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     if len(curves) > 1:
         axes.legend(frameon=False, fontsize=9)
-    span = f"{xlabel} from {x[0]:g} to {x[-1]:g}{' (both logarithmic)' if log else ''}"
+    span = f"{xlabel} from {x[0]:g} to {x[-1]:g}{' (logarithmic)' if log else ''}"
     return Picture(figure, alt or f"{ylabel} over {span}: {'; '.join(facts)}.")
 
 
@@ -277,19 +291,18 @@ def _table(values, what: str) -> np.ndarray:
 
 def _pixels(image) -> np.ndarray:
     """(C, H, W) or (H, W) -> float (H, W, 3) in 0..1."""
-    pixels = _array(image)
-    if pixels.ndim == 2:
-        pixels = pixels[None]
-    if pixels.ndim != 3 or pixels.shape[0] not in (1, 3):
-        last = pixels.ndim == 3 and pixels.shape[-1] in (1, 3)
-        advice = " Its channels stand last: permute(2, 0, 1) puts them first." if last else ""
-        raise ValueError(f"An image is (3, H, W) or (1, H, W); this one is {tuple(pixels.shape)}.{advice}")
-    pixels = pixels / 255 if pixels.dtype.kind in "ui" else pixels.astype(float).clip(0, 1)
-    return np.repeat(pixels, 3 // pixels.shape[0], axis=0).transpose(1, 2, 0)
+    pixels = image_bytes(image).numpy() / 255
+    return np.repeat(pixels, 3 // len(pixels), axis=0).transpose(1, 2, 0)
+
+
+def _all_pixels(images, what: str) -> list[np.ndarray]:
+    if not len(images):
+        raise ValueError(f"There are no {what} to show; give at least one.")
+    return [_pixels(image) for image in images]
 
 
 def _mosaic(tiles: Sequence[np.ndarray], columns: int, gap: int, blank: float = 1.0) -> np.ndarray:
-    """Tiles (h, w, ...) -> one array with gaps between them: much faster than an axes a tile."""
+    """Tiles (h, w, ...) -> one array with gaps between them: much faster than one axes per tile."""
     height, width, *rest = tiles[0].shape
     rows = math.ceil(len(tiles) / columns)
     canvas = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, *rest), blank)

@@ -1,11 +1,13 @@
 """Pictures show the numbers they are given, and say the same in words."""
 
 import base64
+import io
 import re
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from vit_edu import layers, plots
 
@@ -93,6 +95,8 @@ def test_the_matrix_its_names_and_its_extremes():
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["x", "y", "z"]
     assert [text.get_text() for text in axes.texts] == ["1", "2", "-7.5", "0", "9", "3"]
+    assert len(picture.figure.axes) == 1  # the numbers are written: no colour bar
+    assert len(plots.show_matrix(matrix).figure.axes) == 2
     assert "2 rows and 3 columns" in picture.alt
     assert "smallest number is -7.5 (row 0, column 2)" in picture.alt
     assert "largest 9 (row 1, column 1)" in picture.alt
@@ -107,7 +111,19 @@ def test_attention_lights_the_patch_that_is_looked_at(image):
     np.testing.assert_allclose(lit[:4, :4], whole[:4, :4] * (0.12 + 0.88 * 0.2), atol=1e-6)
     frame = picture.figure.axes[1].patches[0]  # of patch 5: row 1, column 2
     assert (frame.get_x(), frame.get_y(), frame.get_width(), frame.get_height()) == (7.5, 3.5, 4, 4)
+    assert titles(picture) == ["asks: patch 0", "asks: patch 5"]
     assert "patch 0 looks most at patch 4 (weight 0.50)" in picture.alt
+
+
+def test_the_frame_of_the_asking_patch_shows_on_any_colour():
+    for colour in torch.tensor([[255, 255, 255], [0, 0, 0], [232, 89, 12], [128, 128, 128]], dtype=torch.uint8):
+        flat = colour[:, None, None].expand(3, 9, 9)
+        page = plots.show_attention(flat, torch.ones(9, 9), (3, 3), queries=[4])
+        shown = np.asarray(Image.open(io.BytesIO(page.png)).convert("RGB")).astype(int)
+        middle = shown[shown.shape[0] // 3 : -shown.shape[0] // 4, shown.shape[1] // 4 : -shown.shape[1] // 4]
+        brightness = middle.sum(axis=2)
+        assert brightness.min() < 60
+        assert brightness.max() > 700
 
 
 def test_curves_are_the_numbers_and_the_words_their_ends():
@@ -115,8 +131,16 @@ def test_curves_are_the_numbers_and_the_words_their_ends():
     axes = picture.figure.axes[0]
     assert [line.get_label() for line in axes.lines] == ["ours", "theirs"]
     np.testing.assert_array_equal(axes.lines[1].get_xydata(), [[1, 2], [2, 4], [4, 8]])
-    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
-    assert picture.alt == "ms over N from 1 to 4 (both logarithmic): ours from 1 to 16; theirs from 2 to 8."
+    assert (axes.get_xscale(), axes.get_yscale(), axes.get_ylim()[0]) == ("log", "linear", 0)
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "2", "4"]
+    assert picture.alt == "ms over N from 1 to 4 (logarithmic): ours from 1 to 16; theirs from 2 to 8."
+
+
+def test_curves_below_zero_stay_in_the_picture():
+    for log in (False, True):
+        axes = plots.show_curves([1, 2], {"loss": [-3.0, 1.0]}, "N", "loss", log=log).figure.axes[0]
+        assert axes.get_xscale() == ("log" if log else "linear")
+        assert axes.get_ylim()[0] <= -3
 
 
 @pytest.mark.parametrize("leading", [False, True])
@@ -138,10 +162,13 @@ def test_positions_that_are_all_zero_are_drawn():
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda: plots.show_images(torch.zeros(1, 8, 8, 3)), r"this one is \(8, 8, 3\). Its channels stand last"),
+        (lambda: plots.show_images(torch.zeros(1, 8, 8, 3)), r"shape \(8, 8, 3\); .* The channels come first"),
+        (lambda: plots.show_images(torch.full((3, 8, 8), 255.0)), "go from 255 to 255; a float image wants 0 to 1"),
+        (lambda: plots.show_images([]), "no images to show; give at least one"),
         (lambda: plots.show_images(torch.zeros(2, 3, 8, 8), titles=["one"]), "2 images and 1 titles"),
         (lambda: plots.show_patch_grid(torch.zeros(3, 8, 12), 5), "Patches of 5 do not fill 8 x 12"),
         (lambda: plots.show_sequence([torch.zeros(3, 4, 4), torch.zeros(3, 2, 2)]), "2 by 2 and 4 by 4 pixels"),
+        (lambda: plots.show_sequence([]), "no patches to show; give at least one"),
         (lambda: plots.show_matrix(torch.zeros(2, 2, 2)), r"this has shape \(2, 2, 2\)"),
         (lambda: plots.show_matrix(torch.zeros(2, 3), rows=["a"]), "2 rows and 1 names"),
         (
@@ -149,6 +176,11 @@ def test_positions_that_are_all_zero_are_drawn():
             "Leave the class token's row",
         ),
         (lambda: plots.show_attention(torch.zeros(3, 8, 8), torch.ones(4, 4), (2, 2), [4]), "0 to 3; the queries ask"),
+        (lambda: plots.show_attention(torch.zeros(3, 8, 8), torch.ones(4, 4), (2, 2), []), "There are no queries"),
+        (
+            lambda: plots.show_attention(torch.zeros(3, 8, 8), torch.eye(4) * torch.arange(4), (2, 2), [0, 1]),
+            r"weights of patches \[0\] are nowhere above 0; a row of attention weights sums to 1",
+        ),
         (lambda: plots.show_curves([1, 2], {"y": [1]}, "x", "y"), "'y' has 1 points and x has 2"),
         (lambda: plots.show_positions(torch.zeros(5, 8), (2, 2)), "leave the class token's row out"),
     ],
