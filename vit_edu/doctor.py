@@ -14,8 +14,9 @@ from typing import NamedTuple
 from vit_edu import resources
 
 GB = 1e9
-AGAIN = 'install the kit again, in its folder: pip install -e ".[lab]"'
-REINSTALL = "pip install --force-reinstall torch torchvision (both in one command, so that they match)"
+PIP = f"{sys.executable} -m pip install"
+AGAIN = f'install the kit again, in its folder: {PIP} -e ".[lab]"'
+REINSTALL = f"{PIP} --force-reinstall torch torchvision (both in one command, so that they match)"
 
 
 class Row(NamedTuple):
@@ -45,7 +46,7 @@ def packages() -> Iterator[Row]:
         if marker and not re.search(r"extra == ['\"]lab['\"]", marker):
             continue
         name, wanted = re.match(r"([\w.-]+)(?:\[.*\])?>=([\d.]+)", requirement.strip()).groups()
-        fix = f'pip install "{name}>={wanted}"'
+        fix = f'{PIP} "{name}>={wanted}"'
         try:
             found = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -137,16 +138,18 @@ def widgets() -> Iterator[Row]:
     code = "".join(path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.py")))
     files = sorted(set(re.findall(r"""["']([\w-]+\.(?:js|css))["']""", code)))
     missing = [name for name in files if not (folder / name).is_file() or not (folder / name).stat().st_size]
+    checkout = (resources.PACKAGE.parent / "pyproject.toml").is_file()
     for name in missing:
-        yield Row("widgets", f"{name} is missing or empty", AGAIN)
+        remedy = f"git checkout -- vit_edu/widgets/{name}" if checkout else AGAIN
+        yield Row("widgets", f"{name} is missing or empty", remedy)
     if not missing:
         yield Row("widgets", f"all {len(files)} files in place")
-    extensions = Path(sys.prefix) / "share" / "jupyter" / "labextensions"
+    from jupyter_core.paths import jupyter_path
+
+    places = [Path(place) for place in jupyter_path("labextensions")]
     for package, folder in {"anywidget": "anywidget", "ipywidgets": "@jupyter-widgets/jupyterlab-manager"}.items():
-        if not (extensions / folder).is_dir():
-            yield Row(
-                package, "JupyterLab would show blanks", f"pip install --force-reinstall {package} jupyterlab_widgets"
-            )
+        if not any((place / folder).is_dir() for place in places):
+            yield Row(package, "JupyterLab would show blanks", f"{PIP} --force-reinstall {package} jupyterlab_widgets")
 
 
 CHECKS: list[Callable[[], Iterator[Row]]] = [

@@ -1,4 +1,4 @@
-"""`vit-edu lab`: a learner's file is never overwritten; a new version is not lost either."""
+"""`vit-edu lab`: what a learner has changed or run is never overwritten; a new version is not lost either."""
 
 import datetime
 import json
@@ -7,11 +7,16 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from ipykernel.kernelspec import KERNEL_NAME, get_kernel_dict
+from jupyter_client.manager import start_new_kernel
 
 from vit_edu import lab
 
@@ -66,6 +71,22 @@ def test_first_copy_has_no_outputs(house):
     cell = json.loads((house.work / NAME).read_text())["cells"][0]
     assert (cell["outputs"], cell["execution_count"], "".join(cell["source"])) == ([], None, "x = 1\nx")
     assert house.copy() == []
+
+
+def test_the_copy_names_the_kernel_as_jupyterlab_does(house, tmp_path):
+    """Else JupyterLab fills it in on opening, and a lesson that nobody touched asks to be saved."""
+    manager, client = start_new_kernel(env={**os.environ, "IPYTHONDIR": str(tmp_path / "ipython")})
+    try:
+        info = client.kernel_info(reply=True, timeout=60)["content"]["language_info"]
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    house.copy()
+    metadata = json.loads((house.work / NAME).read_text())["metadata"]
+    kernel = get_kernel_dict()
+    assert metadata["language_info"] == info
+    assert metadata["kernelspec"] == {"name": KERNEL_NAME, **{key: kernel[key] for key in ("display_name", "language")}}
+    assert metadata["vit_edu"]["title"] == "T"
 
 
 def test_my_changes_stay_while_the_kit_stays(house):
@@ -127,14 +148,28 @@ def ran(book):
     book["metadata"]["language_info"] = {"name": "python", "version": "3.12"}
 
 
-def test_run_but_unchanged_is_replaced(house):
-    """Running a lesson to its end appends an empty cell and stores outputs: nothing of the learner's own."""
+def test_opened_but_unchanged_is_replaced(house):
+    """JupyterLab saves with another metadata and an empty cell: nothing of the learner's own."""
+
+    def opened(book):
+        ran(book)
+        book["cells"][0]["outputs"] = []
+
     house.copy()
-    house.edit(ran)
+    house.edit(opened)
     house.publish("x = 2")
     assert "replaced" in house.copy()[0]
     assert house.source() == "x = 2"
     assert house.files == [NAME]
+
+
+def test_run_but_unchanged_keeps_its_outputs(house):
+    house.copy()
+    mine = house.edit(ran)
+    house.publish("x = 2")
+    assert DATED in house.copy()[0]
+    assert (house.work / NAME).read_bytes() == mine
+    assert house.source(DATED) == "x = 2"
 
 
 def test_new_outputs_alone_are_no_new_version(house):
@@ -205,6 +240,17 @@ def test_a_failing_disk_leaves_what_was_there(house, monkeypatch):
     assert [path.name for path in house.work.iterdir()] == [NAME]
 
 
+def test_settings_are_written_where_the_learner_has_none(tmp_path):
+    lab.write_settings(tmp_path)
+    news = tmp_path / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
+    state = tmp_path / "@jupyter-widgets" / "jupyterlab-manager" / "plugin.jupyterlab-settings"
+    assert json.loads(news.read_text()) == {"fetchNews": "false", "checkForUpdates": False}
+    assert json.loads(state.read_text()) == {"saveState": True}
+    news.write_text("{ // mine")
+    lab.write_settings(tmp_path)
+    assert news.read_text() == "{ // mine"
+
+
 def test_main_copies_and_says_so(house, monkeypatch, capsys):
     monkeypatch.chdir(house.work.parent)
     monkeypatch.setattr(lab.resources, "folder", lambda name: house.kit)
@@ -229,12 +275,23 @@ def test_a_kit_without_notebooks_is_one_sentence(tmp_path, monkeypatch, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_jupyterlabs_terminal_knows_the_command(house, monkeypatch):
+    seen = []
+    app = SimpleNamespace(launch_instance=lambda words: seen.append(os.environ["PATH"]))
+    monkeypatch.setitem(sys.modules, "jupyterlab.labapp", SimpleNamespace(LabApp=app))
+    monkeypatch.chdir(house.work.parent)
+    monkeypatch.setattr(lab.resources, "folder", lambda name: house.kit)
+    monkeypatch.setenv("PATH", "/usr/bin")
+    assert lab.main([]) == 0
+    assert seen == [os.pathsep.join([str(Path(sys.executable).parent), "/usr/bin"])]
+
+
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 def test_jupyterlab_opens_on_the_start_lesson_and_writes_nothing_outside(tmp_path):
     home, here = tmp_path / "home", tmp_path / "here"
     home.mkdir()
     here.mkdir()
-    ours = lab.inside(tmp_path)
+    ours = lab.jupyter_places(tmp_path)
     env = {key: value for key, value in os.environ.items() if key not in ours and not key.startswith("XDG_")}
     words = ["lab", "--no-browser", "--allow-root", "--ip=127.0.0.1", "--port=0", "--IdentityProvider.token="]
     server = subprocess.Popen(
@@ -245,6 +302,8 @@ def test_jupyterlab_opens_on_the_start_lesson_and_writes_nothing_outside(tmp_pat
         stderr=subprocess.STDOUT,
         text=True,
     )
+    deadline = threading.Timer(90, server.kill)  # which ends the reading below
+    deadline.start()
     try:
         address = None
         for line in server.stdout:
@@ -253,10 +312,14 @@ def test_jupyterlab_opens_on_the_start_lesson_and_writes_nothing_outside(tmp_pat
                 break
         assert address, "JupyterLab did not start"
         start = wait_for(f"{address}/")
+        places = json.loads(re.search(r'jupyter-config-data"[^>]*>(.*?)</script>', start.read().decode(), re.DOTALL)[1])
+        assert Path(places["userSettingsDir"]) == here / "work" / ".jupyter" / "settings"
+        assert Path(places["workspacesDir"]).is_relative_to(here / "work")
         assert start.url.endswith("/lab/tree/00_start_here.ipynb")
         listed = json.load(wait_for(f"{address}/api/contents"))["content"]
         assert "00_start_here.ipynb" in {item["name"] for item in listed}
     finally:
+        deadline.cancel()
         server.send_signal(signal.SIGTERM)
         server.communicate(timeout=30)
     assert [str(path) for path in home.rglob("*")] == []

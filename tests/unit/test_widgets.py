@@ -5,16 +5,14 @@ import io
 import re
 import warnings
 
+import nbformat
 import pytest
 import torch
-
-pytest.importorskip("anywidget", reason='the explorers need `pip install -e ".[lab]"`')
-
-import nbformat
 import traitlets
 from nbconvert import HTMLExporter
 from PIL import Image
 
+from vit_edu import layers
 from vit_edu.widgets import PatchExplorer
 
 PHOTO = torch.randint(0, 256, (3, 64, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -30,6 +28,7 @@ SENTENCE = (
         (PHOTO, (3, 64, 96)),
         (PHOTO / 255, (3, 64, 96)),
         ((PHOTO / 255).double().requires_grad_(), (3, 64, 96)),
+        (PHOTO / 255 * 1.0001, (3, 64, 96)),  # rounding, as where a normalisation was undone
         (PHOTO[:1], (1, 64, 96)),
         (PHOTO[0], (1, 64, 96)),
         (PHOTO.permute(1, 2, 0).contiguous().permute(2, 0, 1), (3, 64, 96)),
@@ -109,7 +108,6 @@ def test_what_python_sets_is_checked_and_kept_inside():
 
 
 def test_the_chosen_token_is_the_row_of_patchify():
-    layers = pytest.importorskip("vit_edu.layers")
     explorer = PatchExplorer(PHOTO, 16)
     explorer.selected = 9
     tokens = layers.patchify(PHOTO[None].float(), explorer.patch_size)

@@ -241,9 +241,9 @@ def test_no_key_reaches_the_notebook_and_tab_leaves(view):
     before = view.notebook.cells
     active = "jupyterapp.shell.currentWidget.content.activeCellIndex"
     inside = "document.activeElement.closest('.ve') !== null"
-    for target in (view.grid, view.slider, view.radio(32)):
+    lens, numbers, words = map(view.root.locator, (".ve-lens", "[data-value]", ".ve-headline"))
+    for target in (view.grid, view.slider, view.radio(32), lens, numbers.first, words):
         target.click()
-        target.focus()
         where = view.page.evaluate(active)
         for key in keys:
             view.page.keyboard.press(key)

@@ -47,6 +47,7 @@ const look = {
   // Keys typed here are the explorer's: in JupyterLab a, b, x or dd would change the notebook. Tab moves on as everywhere;
   // Ctrl and Cmd combinations (save, copy) stay the notebook's.
   keys(root, handle) {
+    root.tabIndex = -1; // a click on its texts and pictures leaves the focus here, not on the notebook's cell
     root.addEventListener("keydown", (event) => {
       if (event.ctrlKey || event.metaKey) return;
       event.stopPropagation();

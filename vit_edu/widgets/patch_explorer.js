@@ -45,7 +45,7 @@ function patchPage({ C, H, W, sizes }) {
     el("div", { class: "ve-sequence" }, page.sequenceTitle,
       el("p", { class: "ve-quiet" }, "Row after row of the photo, read like text. The model sees this row, not the photo."), page.strip),
     page.flight);
-  page.root = el("div", { class: "ve" },
+  page.root = el("div", { class: "ve", role: "group", "aria-label": "Patch explorer" },
     page.headline, el("div", { class: "ve-row ve-controls" }, sizeChoice, page.button), page.stage, page.status,
     el("p", { class: "ve-quiet ve-help" },
       "Click a patch, or reach the photo with Tab and use the arrow keys. + and − change the patch size, F flattens. ",
@@ -130,8 +130,8 @@ function render({ model, el }) {
     page.sum.textContent = `Row ${row}, column ${column} → token ${row} × ${s.columns} + ${column} = ${s.shown} of ${words(s.N)}`;
     page.swatch.style.background = drawing.meanColour(s.vector);
     page.mean.textContent = `Mean colour ${drawing.meanColour(s.vector)}`;
-    page.order.textContent = C === 1 ? "Flattened: the pixels row by row." :
-      "Flattened: all its reds row by row, then all greens, then all blues.";
+    page.order.textContent = C === 1 ? "As a vector: the pixels row by row." :
+      "As a vector: all its reds row by row, then all greens, then all blues.";
     page.vectorTitle.textContent = `Its vector: ${product(s)}`;
     page.sequenceTitle.textContent = `The sequence: ${tokens(s.N)} in one long row`;
     page.strip.setAttribute("aria-label", `The sequence of ${tokens(s.N)}; token ${s.chosen} is marked.`);

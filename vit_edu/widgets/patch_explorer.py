@@ -6,7 +6,8 @@ import torch
 import traitlets as t
 from PIL import Image, ImageDraw
 
-from vit_edu.widgets.look import Explorer, image_bytes, source
+from vit_edu.images import image_bytes
+from vit_edu.widgets.look import LARGEST_SIDE, Explorer, source
 
 MOST_PATCHES = 4096  # more would be drawn smaller than a pixel
 
@@ -32,7 +33,7 @@ class PatchExplorer(Explorer):
     flattened = t.Bool(False).tag(sync=True)
 
     def __init__(self, image: torch.Tensor, patch_size: int = 32):
-        image = image_bytes(image)
+        image = image_bytes(image, LARGEST_SIDE)
         shape = tuple(image.shape)
         _check_patch_size(patch_size, shape)
         rows, columns = shape[1] // patch_size, shape[2] // patch_size
