@@ -124,7 +124,7 @@ def test_inputs_are_fresh_and_their_seed_repeats_them(exercise):
         return str(list(exercise.cases(Draw(seed))))
 
     assert inputs(3) == inputs(3)
-    assert inputs() != inputs()
+    assert len({inputs() for _ in range(20)}) > 1
 
 
 @each("exercise")
