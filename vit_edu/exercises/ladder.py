@@ -142,7 +142,9 @@ def cut_short(exercise: Exercise, trial: Trial, cases: list[tuple]) -> Verdict:
         verdict.sentence += " It waits for something that cannot be interrupted; restart the kernel if it is slow."
     elif not trial.run.timed_out:
         verdict.status = "error"
-        verdict.sentence = f"Your code ended the check: {message(trial.run.crash)}." if trial.run.crash else "It ended."
+        verdict.sentence = (
+            "Your code ended the check" + (f": {message(trial.run.crash)}" if trial.run.crash else "") + "."
+        )
     elif done:
         verdict.sentence += f" It had done {done} of {len(cases)} inputs: is it slow, or is there an endless loop?"
     else:
