@@ -17,6 +17,7 @@ def heads_cases(draw: Draw):
     yield draw.distinct(2, 4, 24), 2
     yield draw.normal(2, 5, 36), 4
     yield draw.normal(3, 4, 30), 1
+    yield draw.normal(2, 3, 54), 6
 
 
 split_heads = Exercise(

@@ -20,7 +20,7 @@ def qkv_cases(draw: Draw):
     yield draw.normal(2, 4, 4, 4), draw.normal(2, 4, 4, 4), draw.normal(2, 4, 4, 4)
     yield draw.normal(2, 3, 4, 6), draw.normal(2, 3, 4, 6), draw.normal(2, 3, 4, 2)
     yield draw.normal(1, 9, 8), draw.normal(1, 40, 8), draw.normal(1, 40, 8)
-    yield 30 * draw.normal(2, 6, 4), 30 * draw.normal(2, 6, 4), draw.normal(2, 6, 4)
+    yield 60 * draw.normal(2, 6, 4), 60 * draw.normal(2, 6, 4), draw.normal(2, 6, 4)
 
 
 attention = Exercise(
