@@ -8,6 +8,8 @@ __version__ = "0.1.0"
 # These and the submodules are imported on use, so that `import vit_edu` costs little more than torch and training runs
 # without Jupyter.
 _FACE = {
+    "create_model": "vit_edu.models",
+    "list_models": "vit_edu.models",
     "load_dataset": "vit_edu.datasets",
     "check": "vit_edu.exercises",
     "hint": "vit_edu.exercises",

@@ -110,7 +110,9 @@ def test_the_explicit_path_is_the_fused_path(batch):
 def test_the_fused_kernel_runs_only_where_no_weights_are_asked_for(monkeypatch):
     calls = []
     fused = F.scaled_dot_product_attention
-    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *qkv: calls.append("fused") or fused(*qkv))
+    monkeypatch.setattr(
+        F, "scaled_dot_product_attention", lambda *qkv, **words: calls.append("fused") or fused(*qkv, **words)
+    )
     attention, x = randomise(Attention(12, 3)), normal(1, 7, 12)
     attention(x, return_weights=True)
     assert calls == []

@@ -25,7 +25,7 @@ BAD_INPUT = {  # what -> (call, error, what the sentence must hold: found, wante
     "leading sizes": (lambda: layers.scaled_dot_product_attention(q, q[:1], q), ValueError, "(1,·4,·8) leading"),
     "mask": (lambda: layers.scaled_dot_product_attention(q, q, q, q @ q.mT), TypeError, "float32 bool mask.bool()"),
     "token rank": (lambda: Attention(8, 2)(tokens[0]), ValueError, "(4,·8) (B,·N,·8) tokens[None]"),
-    "token width": (lambda: Block(16, 2)(tokens), ValueError, "(2,·4,·8) (B,·N,·16) dim"),
+    "token width": (lambda: Block(16, 2)(tokens), ValueError, "(2,·4,·8) (B,·N,·16) (B,·H,·W,·16) dim"),
     "token dtype": (lambda: Block(8, 2)(tokens.long()), TypeError, "int64 float tokens.float()"),
     "size": (lambda: PatchEmbed(225, 16), ValueError, "(225,·225) patch_size=16 divides resize"),
     "width only": (lambda: PatchEmbed((224, 225), 16), ValueError, "(224,·225) 16"),

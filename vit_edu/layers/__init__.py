@@ -6,11 +6,12 @@ Parameter names are timm's, so that published checkpoints fit. Floating dtypes g
 """
 
 from .attention import Attention, merge_heads, scaled_dot_product_attention, split_heads
-from .block import Block
+from .block import Block, run_block
 from .drop_path import DropPath, drop_path
-from .mlp import Mlp
+from .init import init_linear
+from .mlp import Mlp, QuickGELU
 from .patch_embed import PatchEmbed, embed_patches, patchify, unpatchify
-from .position import embed_positions, sincos_position
+from .position import embed_positions, resize_positions, sincos_position
 
 __all__ = [
     "Attention",
@@ -18,11 +19,15 @@ __all__ = [
     "DropPath",
     "Mlp",
     "PatchEmbed",
+    "QuickGELU",
     "drop_path",
     "embed_patches",
     "embed_positions",
+    "init_linear",
     "merge_heads",
     "patchify",
+    "resize_positions",
+    "run_block",
     "scaled_dot_product_attention",
     "sincos_position",
     "split_heads",

@@ -1,5 +1,6 @@
 """Attention: Vaswani et al. 2017, section 3.2; in a vision transformer Dosovitskiy et al. 2021, equations 5 to 8."""
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
@@ -44,13 +45,14 @@ class Attention(nn.Module):
 
     x (B, N, C) -> (B, N, C), with `return_weights=True` also the weights (B, h, N, N). Without them torch's fused
     kernel runs, which need not hold an N x N matrix; the numbers are the same. Raises ValueError where num_heads does
-    not divide dim and for tokens of another shape, TypeError for tokens that are not float.
+    not divide dim and for tokens of another shape, TypeError for tokens that are not float. With `causal=True`
+    a token attends to itself and to those before it, as text towers do (CLIP).
     """
 
-    def __init__(self, dim: int, num_heads: int = 8, qkv_bias: bool = True):
+    def __init__(self, dim: int, num_heads: int = 8, qkv_bias: bool = True, causal: bool = False):
         super().__init__()
         check_heads(dim, num_heads)
-        self.dim, self.num_heads = dim, num_heads
+        self.dim, self.num_heads, self.causal = dim, num_heads, causal
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
 
@@ -58,7 +60,8 @@ class Attention(nn.Module):
         check_tokens(x, self.dim)
         q, k, v = split_heads(self.qkv(x), self.num_heads)  # (B, N, 3*C) -> 3 times (B, h, N, d)
         if return_weights:
-            x, weights = scaled_dot_product_attention(q, k, v)  # (B, h, N, d), (B, h, N, N)
+            mask = x.new_ones(2 * x.shape[1:2], dtype=torch.bool).tril() if self.causal else None  # (N, N)
+            x, weights = scaled_dot_product_attention(q, k, v, mask)  # (B, h, N, d), (B, h, N, N)
             return self.proj(merge_heads(x)), weights  # (B, h, N, d) -> (B, N, C)
-        x = F.scaled_dot_product_attention(q, k, v)  # (B, h, N, d)
+        x = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)  # (B, h, N, d)
         return self.proj(merge_heads(x))  # (B, h, N, d) -> (B, N, C)

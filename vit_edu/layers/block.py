@@ -1,9 +1,11 @@
 """The encoder block, pre-norm: Dosovitskiy et al. 2021, equations 2 and 3."""
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from .attention import Attention
-from .checks import check_tokens
+from .checks import check_width
 from .drop_path import DropPath
 from .mlp import Mlp
 
@@ -12,8 +14,8 @@ class Block(nn.Module):
     """Attention, then MLP, each on a normed copy and added to the stream: x (B, N, C) -> (B, N, C).
 
     With `return_weights=True` also the attention weights (B, h, N, N). The place of `Attention` can be taken by any
-    class that is built as attention(dim, num_heads) and maps (B, N, C) -> (B, N, C); it is given qkv_bias only where
-    that is False, and return_weights only where weights are asked for.
+    class that is built as attention(dim, num_heads) and keeps the shape of x; it is given qkv_bias only where that is
+    False, and return_weights only where weights are asked for. What it takes, the block takes: Swin's is (B, H, W, C).
     Raises ValueError where num_heads does not divide dim, for a drop_path_rate outside [0, 1) and for tokens of another
     shape, TypeError for tokens that are not float.
     """
@@ -25,21 +27,33 @@ class Block(nn.Module):
         mlp_ratio: float = 4.0,
         qkv_bias: bool = True,
         drop_path_rate: float = 0.0,
-        attention: type[nn.Module] = Attention,
+        norm_eps: float = 1e-6,
+        act_layer: type[nn.Module] = nn.GELU,
+        attention: Callable[..., nn.Module] = Attention,
     ):
         super().__init__()
         self.dim = dim
-        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
         self.attn = attention(dim, num_heads) if qkv_bias else attention(dim, num_heads, qkv_bias=False)
         self.drop_path1 = DropPath(drop_path_rate)
-        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio), act_layer)
         self.drop_path2 = DropPath(drop_path_rate)
 
     def forward(self, x: Tensor, return_weights: bool = False) -> Tensor | tuple[Tensor, Tensor]:
-        check_tokens(x, self.dim)
+        check_width(x, self.dim)
         attended = self.attn(self.norm1(x), return_weights=True) if return_weights else self.attn(self.norm1(x))
         attended, weights = attended if return_weights else (attended, None)
         x = x + self.drop_path1(attended)  # equation 2
         x = x + self.drop_path2(self.mlp(self.norm2(x)))  # equation 3
         return (x, weights) if return_weights else x
+
+
+def run_block(block: nn.Module, x: Tensor, name: str, seen: dict[str, Tensor] | None) -> Tensor:
+    """block(x); where there is a dictionary `seen`, its attention weights go to seen[name + ".attn"], its output to
+    seen[name]. Without one nothing is kept, and the fused kernel runs."""
+    if seen is None:
+        return block(x)
+    x, seen[f"{name}.attn"] = block(x, return_weights=True)
+    seen[name] = x
+    return x

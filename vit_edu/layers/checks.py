@@ -23,11 +23,32 @@ def check_tokens(tokens: Tensor, dim: int) -> None:
     check_float("tokens", tokens)
 
 
+def check_width(x: Tensor, dim: int) -> None:
+    """Float (B, ..., dim), else ValueError or TypeError."""
+    if x.ndim < 3 or x.shape[-1] != dim:
+        remedy = "add the batch with tokens[None], or build the layer with dim equal to the last size"
+        raise complaint(f"tokens of shape {tuple(x.shape)}", f"(B, N, {dim}) or (B, H, W, {dim})", remedy)
+    check_float("tokens", x)
+
+
 def check_heads(dim: int, num_heads: int) -> None:
     """num_heads divides dim, else ValueError."""
     if num_heads < 1 or dim < 1 or dim % num_heads:
         found = f"dim={dim} with num_heads={num_heads}"
         raise complaint(found, "a num_heads that divides dim", "change one of the two")
+
+
+def check_at_least_one(**counts: int) -> None:
+    """Every count is 1 or more, else ValueError."""
+    for name, count in counts.items():
+        if count < 1:
+            raise complaint(f"{name}={count}", "1 or more", f"change {name}")
+
+
+def check_choice(name: str, value: str, choices: list[str]) -> None:
+    """value is one of the choices, else ValueError."""
+    if value not in choices:
+        raise complaint(f"{name}={value!r}", " or ".join(map(repr, choices)), f"change {name}")
 
 
 def check_packed(qkv: Tensor, num_heads: int) -> None:
@@ -55,13 +76,16 @@ def check_qkv(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> None:
         raise complaint(f"a mask of {mask.dtype}", "torch.bool, True = may attend", remedy, TypeError)
 
 
-def check_images(images: Tensor, in_chans: int) -> None:
-    """Float (B, in_chans, H, W), else ValueError or TypeError."""
+def check_images(images: Tensor, in_chans: int, dtype: torch.dtype | None = None) -> None:
+    """Float (B, in_chans, H, W), of the weights' `dtype` where that is told, else ValueError or TypeError."""
     check_rank(images)
     if images.shape[1] != in_chans:
         remedy = f"put the channels second, or build the layer with in_chans={images.shape[1]}"
         raise complaint(f"images of shape {tuple(images.shape)}", f"(B, {in_chans}, H, W)", remedy)
     check_float("images", images)
+    if dtype not in (None, images.dtype) and not torch.is_autocast_enabled(images.device.type):
+        remedy = "use images.to(dtype), or model.to(images.dtype)"
+        raise complaint(f"images of {images.dtype}", f"{dtype}, that of the weights", remedy, TypeError)
 
 
 def check_rank(images: Tensor) -> None:

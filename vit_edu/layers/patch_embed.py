@@ -56,24 +56,38 @@ def embed_patches(images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor
 class PatchEmbed(nn.Module):
     """The patch embedding as one convolution: float images (B, in_chans, H, W) -> tokens (B, N, D), D = embed_dim.
 
-    img_size is one side or (H, W); grid_size = (rows, columns), num_patches = N. Raises ValueError where patch_size
-    does not divide img_size, and for images of another rank, channel count or size; TypeError for other dtypes.
+    img_size is one side or (H, W); grid_size = (rows, columns), num_patches = N. With dynamic_img_size any size goes
+    that patch_size divides. Raises ValueError where patch_size does not divide img_size, and for images of another
+    rank, channel count or size; TypeError for other dtypes.
     """
 
     def __init__(
-        self, img_size: int | tuple[int, int] = 224, patch_size: int = 16, in_chans: int = 3, embed_dim: int = 768
+        self,
+        img_size: int | tuple[int, int] = 224,
+        patch_size: int = 16,
+        in_chans: int = 3,
+        embed_dim: int = 768,
+        bias: bool = True,
+        dynamic_img_size: bool = False,
     ):
         super().__init__()
         self.img_size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
-        self.grid_size = grid_of(self.img_size, patch_size)
+        self.patch_size, self.dynamic_img_size = patch_size, dynamic_img_size
+        self.grid_size = self.grid_of(self.img_size)
         self.num_patches = self.grid_size[0] * self.grid_size[1]
-        self.proj = nn.Conv2d(in_chans, embed_dim, kernel_size=patch_size, stride=patch_size)
+        self.proj = nn.Conv2d(in_chans, embed_dim, kernel_size=patch_size, stride=patch_size, bias=bias)
+
+    def grid_of(self, img_size: tuple[int, int]) -> tuple[int, int]:
+        """The (rows, columns) of tokens that images of (H, W) give. Raises ValueError where patch_size does not divide."""
+        return grid_of(img_size, self.patch_size)
 
     def forward(self, images: Tensor) -> Tensor:
-        check_images(images, in_chans=self.proj.in_channels)
-        if images.shape[-2:] != self.img_size:
-            size = tuple(images.shape[-2:])
-            remedy = f"resize the images, or build the layer with img_size={size}"
+        check_images(images, self.proj.in_channels, self.proj.weight.dtype)
+        size = tuple(images.shape[-2:])
+        if self.dynamic_img_size:
+            self.grid_of(size)
+        elif size != self.img_size:
+            remedy = f"resize the images, or build the model with img_size={size}"
             raise complaint(f"images of (H, W) = {size}", f"{self.img_size}", remedy)
         x = self.proj(images)  # (B, in_chans, H, W) -> (B, D, rows, columns)
         return rearrange(x, "B D rows columns -> B (rows columns) D")

@@ -1,6 +1,8 @@
 """Where a token comes from: Dosovitskiy et al. 2021, the E_pos of equation 1."""
 
 import torch
+import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
 from .checks import check_positions, complaint
@@ -34,3 +36,23 @@ def embed_positions(tokens: Tensor, cls_token: Tensor, pos_embed: Tensor) -> Ten
     check_positions(tokens, cls_token, pos_embed)
     cls_token = cls_token.expand(len(tokens), -1, -1)  # (1, 1, C) -> (B, 1, C)
     return torch.cat([cls_token, tokens], dim=1) + pos_embed  # (B, 1+N, C)
+
+
+def resize_positions(
+    pos_embed: Tensor, grid_size: tuple[int, int], new_grid_size: tuple[int, int], antialias: bool = True
+) -> Tensor:
+    """Learned positions for another grid, bicubic: Dosovitskiy et al. 2021, section 3.2.
+
+    pos_embed (1, P+N, C) for grid_size (rows, columns), N = rows*columns -> (1, P+N', C) for new_grid_size. The P
+    positions before the patches' stay as they are. timm smooths where the grid shrinks, MAE, DINO and transformers do
+    not (antialias=False). Interpolated in float32. Raises ValueError where N is more than there is.
+    """
+    N, num_prefix = grid_size[0] * grid_size[1], pos_embed.shape[1] - grid_size[0] * grid_size[1]
+    if pos_embed.ndim != 3 or num_prefix < 0 or min(*grid_size, *new_grid_size) < 1:
+        found = f"positions {tuple(pos_embed.shape)} with a grid of {tuple(grid_size)} and a new {tuple(new_grid_size)}"
+        raise complaint(found, f"(1, P+{N}, C) and no empty grid", "give the grid that the positions were made for")
+    prefix, patches = pos_embed[:, :num_prefix], pos_embed[:, num_prefix:]  # (1, P, C), (1, N, C)
+    patches = rearrange(patches.float(), "B (rows columns) C -> B C rows columns", rows=grid_size[0])
+    patches = F.interpolate(patches, new_grid_size, mode="bicubic", antialias=antialias)
+    patches = rearrange(patches, "B C rows columns -> B (rows columns) C").to(pos_embed.dtype)  # (1, N', C)
+    return torch.cat([prefix, patches], dim=1)  # (1, P+N', C)
