@@ -78,7 +78,7 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(in_chans, embed_dim, kernel_size=patch_size, stride=patch_size, bias=bias)
 
     def grid_of(self, img_size: tuple[int, int]) -> tuple[int, int]:
-        """The (rows, columns) of tokens that images of (H, W) give. Raises ValueError where patch_size does not divide."""
+        """Images of (H, W) give (rows, columns) of tokens. Raises ValueError where patch_size does not divide both."""
         return grid_of(img_size, self.patch_size)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -11,7 +11,9 @@ from .vit import VisionTransformer
 class DistilledVisionTransformer(VisionTransformer):
     """A ViT with a second token that learns from a teacher, read by a head of its own: section 4 and figure 2.
 
-    The distillation token is a register with a head. Takes VisionTransformer's other words. Images (B, in_chans, H, W) -> the mean of both heads (B, num_classes), as the paper predicts.
+    The distillation token is a register with a head. Takes VisionTransformer's other words, class token
+    pooling only. Images (B, in_chans, H, W) -> the mean of both heads (B, num_classes), as the paper predicts.
+    Raises as VisionTransformer does.
     """
 
     def __init__(self, *args, **words):

@@ -1,5 +1,6 @@
 """ViT: Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words". Equations 1 to 4, in that order."""
 
+import inspect
 from collections.abc import Callable
 
 import torch
@@ -18,6 +19,12 @@ from vit_edu.layers import (
 from vit_edu.layers.checks import check_at_least_one, check_choice, check_heads, complaint
 
 
+def unusual(layer: type[nn.Module], **words) -> dict:
+    """Those words that differ from the layer's own defaults: all that what takes its place must understand."""
+    defaults = inspect.signature(layer).parameters
+    return {word: value for word, value in words.items() if value != defaults[word].default}
+
+
 class VisionTransformer(nn.Module):
     """Float images (B, in_chans, H, W) -> logits (B, num_classes), or features (B, embed_dim) where num_classes=0.
 
@@ -26,7 +33,8 @@ class VisionTransformer(nn.Module):
     `pos_embed`: "learn", "sincos" (MAE's fixed table) or "none". `reg_tokens`: so many more learned tokens behind the
     class token (Darcet et al. 2024; DeiT's distillation token is one). `pre_norm`: a norm before the first block and no
     bias in the patch embedding (CLIP). `embed_layer`, `block` and `attention` take the place of PatchEmbed, Block and
-    Attention: they are built and called in the same way.
+    Attention: built as embed_layer(img_size, patch_size, in_chans, embed_dim), block(dim, num_heads) and
+    attention(dim, num_heads), with those further words that differ from the kit's defaults.
 
     model(images, return_intermediates=True) -> (logits, seen): seen["patch_embed"] (B, N, C), seen["blocks.I.attn"]
     (B, h, P+N, P+N) and seen["blocks.I"] (B, P+N, C) for every block I, seen["norm"]; P tokens stand before
@@ -66,17 +74,18 @@ class VisionTransformer(nn.Module):
         if global_pool == "token" and not class_token:
             raise complaint("global_pool='token' without class_token", "a token to read", "use global_pool='avg'")
         self.embed_dim, self.num_classes, self.global_pool = embed_dim, num_classes, global_pool
-        self.patch_embed = embed_layer(
-            img_size, patch_size, in_chans, embed_dim, bias=not pre_norm, dynamic_img_size=dynamic_img_size
-        )
+        words = unusual(PatchEmbed, bias=not pre_norm, dynamic_img_size=dynamic_img_size)
+        self.patch_embed = embed_layer(img_size, patch_size, in_chans, embed_dim, **words)
         self.cls_token = nn.Parameter(torch.empty(1, 1, embed_dim).normal_(std=1e-6)) if class_token else None
         self.reg_token = nn.Parameter(torch.empty(1, reg_tokens, embed_dim).normal_(std=1e-6)) if reg_tokens else None
         self.num_prefix_tokens = int(class_token) + reg_tokens
         self.pos_embed = self._positions(pos_embed)
         self.norm_pre = nn.LayerNorm(embed_dim, eps=norm_eps) if pre_norm else nn.Identity()
         rates = torch.linspace(0, drop_path_rate, depth).tolist()  # the deeper, the more often a block is dropped
+        words = {"mlp_ratio": mlp_ratio, "qkv_bias": qkv_bias, "norm_eps": norm_eps}
+        words |= {"act_layer": act_layer, "attention": attention}
         self.blocks = nn.ModuleList(
-            block(embed_dim, num_heads, mlp_ratio, qkv_bias, rate, norm_eps, act_layer, attention) for rate in rates
+            block(embed_dim, num_heads, **unusual(Block, drop_path_rate=rate, **words)) for rate in rates
         )
         norm = nn.LayerNorm(embed_dim, eps=norm_eps)
         self.norm, self.fc_norm = (norm, nn.Identity()) if global_pool == "token" else (nn.Identity(), norm)
