@@ -9,9 +9,22 @@ from .attention import Attention, merge_heads, scaled_dot_product_attention, spl
 from .block import Block, run_block
 from .drop_path import DropPath, drop_path
 from .init import init_linear
+from .masking import random_masking
 from .mlp import Mlp, QuickGELU
 from .patch_embed import PatchEmbed, embed_patches, patchify, unpatchify
 from .position import embed_positions, resize_positions, sincos_position
+from .window import (
+    PatchMerging,
+    WindowAttention,
+    cyclic_shift,
+    fused_window_attention,
+    merge_patches,
+    relative_position_index,
+    shift_mask,
+    window_attention,
+    window_partition,
+    window_reverse,
+)
 
 __all__ = [
     "Attention",
@@ -19,17 +32,28 @@ __all__ = [
     "DropPath",
     "Mlp",
     "PatchEmbed",
+    "PatchMerging",
     "QuickGELU",
+    "WindowAttention",
+    "cyclic_shift",
     "drop_path",
     "embed_patches",
     "embed_positions",
+    "fused_window_attention",
     "init_linear",
     "merge_heads",
+    "merge_patches",
     "patchify",
+    "random_masking",
+    "relative_position_index",
     "resize_positions",
     "run_block",
     "scaled_dot_product_attention",
+    "shift_mask",
     "sincos_position",
     "split_heads",
     "unpatchify",
+    "window_attention",
+    "window_partition",
+    "window_reverse",
 ]

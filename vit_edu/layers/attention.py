@@ -32,7 +32,8 @@ def split_heads(qkv: Tensor, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
     Raises ValueError for another rank or width, and where num_heads does not divide C.
     """
     check_packed(qkv, num_heads)
-    return rearrange(qkv, "B N (three h d) -> three B h N d", three=3, h=num_heads).unbind(0)
+    q, k, v = rearrange(qkv, "B N (three h d) -> B N three h d", three=3, h=num_heads).unbind(2)  # 3 times (B, N, h, d)
+    return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # unbound first, the gradient is one copy, not two
 
 
 def merge_heads(x: Tensor) -> Tensor:

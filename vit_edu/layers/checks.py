@@ -1,7 +1,7 @@
 """Bad input: one sentence with what was found, what is wanted, and what to do."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def complaint(found: str, wanted: str, remedy: str, error: type[Exception] = ValueError) -> Exception:
@@ -33,16 +33,21 @@ def check_width(x: Tensor, dim: int) -> None:
 
 def check_heads(dim: int, num_heads: int) -> None:
     """num_heads divides dim, else ValueError."""
-    if num_heads < 1 or dim < 1 or dim % num_heads:
+    if not (isinstance(dim, int) and isinstance(num_heads, int)) or min(dim, num_heads) < 1 or dim % num_heads:
         found = f"dim={dim} with num_heads={num_heads}"
-        raise complaint(found, "a num_heads that divides dim", "change one of the two")
+        raise complaint(found, "a whole num_heads that divides dim", "change one of the two")
 
 
 def check_at_least_one(**counts: int) -> None:
-    """Every count is 1 or more, else ValueError."""
+    """Every count is whole, 1 or more, else ValueError."""
+    check_at_least(1, **counts)
+
+
+def check_at_least(least: int, **counts: int) -> None:
+    """Every count is whole and not below `least`, else ValueError."""
     for name, count in counts.items():
-        if count < 1:
-            raise complaint(f"{name}={count}", "1 or more", f"change {name}")
+        if not isinstance(count, int) or count < least:
+            raise complaint(f"{name}={count!r}", f"a whole number, {least} or more", f"change {name}")
 
 
 def check_choice(name: str, value: str, choices: list[str]) -> None:
@@ -76,8 +81,10 @@ def check_qkv(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> None:
         raise complaint(f"a mask of {mask.dtype}", "torch.bool, True = may attend", remedy, TypeError)
 
 
-def check_images(images: Tensor, in_chans: int, dtype: torch.dtype | None = None) -> None:
-    """Float (B, in_chans, H, W), of the weights' `dtype` where that is told, else ValueError or TypeError."""
+def check_images(
+    images: Tensor, in_chans: int, dtype: torch.dtype | None = None, img_size: tuple[int, int] | None = None
+) -> None:
+    """Float (B, in_chans, H, W), of the weights' `dtype` and of `img_size` where told, else ValueError or TypeError."""
     check_rank(images)
     if images.shape[1] != in_chans:
         remedy = f"put the channels second, or build the layer with in_chans={images.shape[1]}"
@@ -86,13 +93,27 @@ def check_images(images: Tensor, in_chans: int, dtype: torch.dtype | None = None
     if dtype not in (None, images.dtype) and not torch.is_autocast_enabled(images.device.type):
         remedy = "use images.to(dtype), or model.to(images.dtype)"
         raise complaint(f"images of {images.dtype}", f"{dtype}, that of the weights", remedy, TypeError)
+    if img_size not in (None, tuple(images.shape[-2:])):
+        remedy = f"resize the images, or build the model with img_size={tuple(images.shape[-2:])}"
+        raise complaint(f"images of (H, W) = {tuple(images.shape[-2:])}", f"{img_size}", remedy)
 
 
 def check_rank(images: Tensor) -> None:
-    """(B, C, H, W), else ValueError."""
+    """(B, C, H, W), else ValueError; TypeError for what is no tensor."""
+    if not isinstance(images, Tensor):
+        remedy = "make one with torch.as_tensor, of a picture with torchvision's pil_to_tensor"
+        raise complaint(f"images of type {type(images).__name__}", "a tensor (B, C, H, W)", remedy, TypeError)
     if images.ndim != 4:
         remedy = "make one image a batch with image[None]"
         raise complaint(f"images of shape {tuple(images.shape)}", "(B, C, H, W)", remedy)
+
+
+def check_sides(img_size: int | tuple[int, int]) -> tuple[int, int]:
+    """One side or (H, W) -> (H, W), both 1 or more, else ValueError."""
+    sides = img_size if isinstance(img_size, tuple | list) else (img_size, img_size)
+    if len(sides) != 2 or any(not isinstance(side, int) or side < 1 for side in sides):
+        raise complaint(f"img_size={img_size!r}", "one side or (H, W), whole and 1 or more", "change img_size")
+    return tuple(sides)
 
 
 def check_kernel(weight: Tensor) -> None:
@@ -109,3 +130,42 @@ def check_positions(tokens: Tensor, cls_token: Tensor, pos_embed: Tensor) -> Non
         found = f"tokens {tuple(tokens.shape)}, cls_token {tuple(cls_token.shape)}, pos_embed {tuple(pos_embed.shape)}"
         remedy = "give every token and the class token one position"
         raise complaint(found, "(B, N, C), (1, 1, C), (1, 1+N, C)", remedy)
+
+
+def check_encoder(encoder: nn.Module) -> None:
+    """A model that has features to read, as a VisionTransformer, else TypeError."""
+    if not all(hasattr(encoder, name) for name in ("embed_dim", "forward_features", "pool")):
+        remedy = "build one with create_model('vit_tiny_patch16_224')"
+        raise complaint(f"an encoder of {type(encoder).__name__}", "a VisionTransformer", remedy, TypeError)
+
+
+def check_builders(**builders: object) -> None:
+    """Every one is a class or a function that builds a layer, not a layer that is built, else TypeError."""
+    for name, builder in builders.items():
+        if not callable(builder) or isinstance(builder, nn.Module):
+            found = f"{name} of type {type(builder).__name__}"
+            raise complaint(found, "a class or function that builds it", "give MyLayer, not MyLayer(...)", TypeError)
+
+
+def check_map(x: Tensor, dim: int) -> None:
+    """Float (B, H, W, dim), else ValueError or TypeError."""
+    if x.ndim != 4 or x.shape[-1] != dim:
+        remedy = "put the channels last, or build the layer with dim equal to the last size"
+        raise complaint(f"a map of shape {tuple(x.shape)}", f"(B, H, W, {dim})", remedy)
+    check_float("x", x)
+
+
+def check_window(window_size: tuple[int, int], shift_size: tuple[int, int] = (0, 0)) -> None:
+    """Two pairs of whole numbers, on both sides 0 <= shift < window, else ValueError."""
+    pairs = all(isinstance(size, tuple | list) and len(size) == 2 for size in (window_size, shift_size))
+    if not pairs or not all(0 <= shift < window for shift, window in zip(shift_size, window_size)):
+        found, wanted = f"{window_size=} with {shift_size=}", "pairs (rows, columns) with 0 <= shift < window"
+        raise complaint(found, wanted, "(7, 7) with (0, 0) or (3, 3) are the published ones")
+
+
+def check_grid(grid_size: tuple[int, int], window_size: tuple[int, int]) -> None:
+    """A window that divides both sides of a map, else ValueError."""
+    check_window(window_size)
+    if len(grid_size) != 2 or any(side % window for side, window in zip(grid_size, window_size)):
+        found, remedy = f"a map of (H, W) = {tuple(grid_size)} with {window_size=}", "pad the map, or change window_size"
+        raise complaint(found, "a window that divides both", remedy)

@@ -30,5 +30,5 @@ class DropPath(nn.Module):
 
 
 def check_rate(rate: float) -> None:
-    if not 0 <= rate < 1:
-        raise complaint(f"a drop rate of {rate}", "0 <= rate < 1", "0.1 drops one sample in ten")
+    if not isinstance(rate, int | float) or not 0 <= rate < 1:
+        raise complaint(f"a drop rate of {rate!r}", "0 <= rate < 1", "0.1 drops one sample in ten")

@@ -3,16 +3,19 @@
 import torch
 from torch import Tensor, nn
 
+from .checks import check_at_least_one
+
 
 class Mlp(nn.Module):
     """Two linear layers with an activation between them, on every token by itself: (..., dim) -> (..., dim).
 
     GELU(x) = x Φ(x), Hendrycks & Gimpel 2016; its tanh approximation gives other numbers (4e-4 in a ViT).
-    Raises RuntimeError (torch's) for another width.
+    Raises ValueError where there is no width, RuntimeError (torch's) for another one.
     """
 
     def __init__(self, dim: int, hidden_dim: int, act_layer: type[nn.Module] = nn.GELU):
         super().__init__()
+        check_at_least_one(dim=dim, hidden_dim=hidden_dim)
         self.fc1 = nn.Linear(dim, hidden_dim)
         self.act = act_layer()
         self.fc2 = nn.Linear(hidden_dim, dim)

@@ -4,13 +4,14 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from .checks import check_images, check_kernel, check_rank, complaint
+from .checks import check_at_least_one, check_images, check_kernel, check_rank, check_sides, complaint
 
 
 def grid_of(img_size: tuple[int, int], patch_size: int) -> tuple[int, int]:
     """(H, W) -> (rows, columns) of patches. Raises ValueError where patch_size does not divide both."""
-    if len(img_size) != 2 or patch_size < 1 or any(side < 1 or side % patch_size for side in img_size):
-        found = f"an image size (H, W) of {tuple(img_size)} with patch_size={patch_size}"
+    check_at_least_one(patch_size=patch_size)
+    if any(side < 1 or side % patch_size for side in img_size):
+        found = f"a size (H, W) of {tuple(img_size)} with patch_size={patch_size}"
         raise complaint(found, "a patch_size that divides both", "resize or crop the image, or change patch_size")
     return img_size[0] // patch_size, img_size[1] // patch_size
 
@@ -71,7 +72,7 @@ class PatchEmbed(nn.Module):
         dynamic_img_size: bool = False,
     ):
         super().__init__()
-        self.img_size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
+        self.img_size = check_sides(img_size)
         self.patch_size, self.dynamic_img_size = patch_size, dynamic_img_size
         self.grid_size = self.grid_of(self.img_size)
         self.num_patches = self.grid_size[0] * self.grid_size[1]

@@ -7,20 +7,52 @@ from torch import nn
 
 from vit_edu.layers.checks import complaint
 
-from . import deit, vit
+from . import cct, deit, hybrid, mobilevit, resnet, swin, vit
+from .cct import CCT
+from .clip import CLIP, TextTransformer, clip_logits, clip_loss, tokenize
 from .deit import DistilledVisionTransformer
+from .dino import DINO, DINOHead, dino_loss, update_center
+from .hybrid import HybridViT
+from .mae import MAE, init_mae, mae_loss, mae_target, reconstruct
+from .mobilevit import MobileViT
+from .resnet import ResNet
+from .swin import SwinTransformer
 from .vit import VisionTransformer
 
 _FAMILIES = {
     VisionTransformer: vit.MODELS,
     DistilledVisionTransformer: deit.MODELS,
+    CCT: cct.MODELS,
+    HybridViT: hybrid.MODELS,
+    MobileViT: mobilevit.MODELS,
+    ResNet: resnet.MODELS,
+    SwinTransformer: swin.MODELS,
 }
 
 __all__ = [
+    "CCT",
+    "CLIP",
+    "DINO",
+    "MAE",
+    "DINOHead",
     "DistilledVisionTransformer",
+    "HybridViT",
+    "MobileViT",
+    "ResNet",
+    "SwinTransformer",
+    "TextTransformer",
     "VisionTransformer",
+    "clip_logits",
+    "clip_loss",
     "create_model",
+    "dino_loss",
+    "init_mae",
     "list_models",
+    "mae_loss",
+    "mae_target",
+    "reconstruct",
+    "tokenize",
+    "update_center",
 ]
 
 
@@ -41,11 +73,11 @@ def create_model(name: str, **words) -> nn.Module:
             known = _constructor_words(family)
             for word in words:
                 if word not in known:
-                    raise complaint(
-                        f"{word}={words[word]!r}", "a word of " + family.__name__, _nearest(word, known), TypeError
-                    )
+                    found, remedy = f"{word}={words[word]!r}", _nearest(word, known) or f"see help({family.__name__})"
+                    raise complaint(found, f"a word of {family.__name__}", remedy, TypeError)
             return family(**(models[name] | words))
-    raise complaint(f"the model name {name!r}", "one of list_models()", _nearest(str(name), list_models()))
+    remedy = _nearest(str(name), list_models()) or "print(list_models())"
+    raise complaint(f"the model name {name!r}", "one of list_models()", remedy)
 
 
 def _constructor_words(family: type[nn.Module]) -> list[str]:
@@ -58,4 +90,4 @@ def _constructor_words(family: type[nn.Module]) -> list[str]:
 
 def _nearest(word: str, known: list[str]) -> str:
     near = get_close_matches(word, known, n=3, cutoff=0.5)
-    return "try " + " or ".join(near) if near else "there are " + ", ".join(known)
+    return "try " + " or ".join(near) if near else ""

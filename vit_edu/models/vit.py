@@ -16,7 +16,8 @@ from vit_edu.layers import (
     run_block,
     sincos_position,
 )
-from vit_edu.layers.checks import check_at_least_one, check_choice, check_heads, complaint
+from vit_edu.layers.checks import check_at_least, check_builders, check_choice, check_heads, complaint
+from vit_edu.layers.drop_path import check_rate
 
 
 def unusual(layer: type[nn.Module], **words) -> dict:
@@ -34,7 +35,8 @@ class VisionTransformer(nn.Module):
     class token (Darcet et al. 2024; DeiT's distillation token is one). `pre_norm`: a norm before the first block and no
     bias in the patch embedding (CLIP). `embed_layer`, `block` and `attention` take the place of PatchEmbed, Block and
     Attention: built as embed_layer(img_size, patch_size, in_chans, embed_dim), block(dim, num_heads) and
-    attention(dim, num_heads), with those further words that differ from the kit's defaults.
+    attention(dim, num_heads), with those further words that differ from the kit's defaults. Of an embed_layer
+    grid_size, num_patches and grid_of(img_size) are read, as PatchEmbed has them.
 
     model(images, return_intermediates=True) -> (logits, seen): seen["patch_embed"] (B, N, C), seen["blocks.I.attn"]
     (B, h, P+N, P+N) and seen["blocks.I"] (B, P+N, C) for every block I, seen["norm"]; P tokens stand before
@@ -68,7 +70,10 @@ class VisionTransformer(nn.Module):
     ):
         super().__init__()
         check_heads(embed_dim, num_heads)
-        check_at_least_one(in_chans=in_chans, depth=depth)
+        check_at_least(1, in_chans=in_chans, depth=depth)
+        check_at_least(0, num_classes=num_classes, reg_tokens=reg_tokens)
+        check_rate(drop_path_rate)
+        check_builders(act_layer=act_layer, attention=attention, block=block, embed_layer=embed_layer)
         check_choice("global_pool", global_pool, ["token", "avg"])
         check_choice("pos_embed", pos_embed, ["learn", "sincos", "none"])
         if global_pool == "token" and not class_token:
@@ -81,7 +86,7 @@ class VisionTransformer(nn.Module):
         self.num_prefix_tokens = int(class_token) + reg_tokens
         self.pos_embed = self._positions(pos_embed)
         self.norm_pre = nn.LayerNorm(embed_dim, eps=norm_eps) if pre_norm else nn.Identity()
-        rates = torch.linspace(0, drop_path_rate, depth).tolist()  # the deeper, the more often a block is dropped
+        rates = torch.linspace(0, drop_path_rate, depth, device="cpu").tolist()  # deeper blocks are dropped more often
         words = {"mlp_ratio": mlp_ratio, "qkv_bias": qkv_bias, "norm_eps": norm_eps}
         words |= {"act_layer": act_layer, "attention": attention}
         self.blocks = nn.ModuleList(
@@ -103,7 +108,7 @@ class VisionTransformer(nn.Module):
 
     def embed(self, images: Tensor, seen: dict[str, Tensor] | None = None) -> Tensor:
         """Equation 1: images (B, in_chans, H, W) -> tokens (B, P+N, C), the class token first."""
-        x = self.patch_embed(images)  # (B, N, C)
+        x = self.tokens(images, seen)  # (B, N, C)
         if seen is not None:
             seen["patch_embed"] = x
         prefix = [token.expand(len(x), -1, -1) for token in (self.cls_token, self.reg_token) if token is not None]
@@ -111,6 +116,10 @@ class VisionTransformer(nn.Module):
         if self.pos_embed is not None:
             x = x + self.positions_for(images.shape[-2:])
         return self.norm_pre(x)
+
+    def tokens(self, images: Tensor, seen: dict[str, Tensor] | None = None) -> Tensor:
+        """x_p E of equation 1, (B, N, C); a model whose patch embedding has more to show puts it into `seen`."""
+        return self.patch_embed(images)
 
     def positions_for(self, img_size: tuple[int, int]) -> Tensor:
         """E_pos of equation 1, (1, P+N, C), for images of (H, W); resized where that is not the model's own size."""

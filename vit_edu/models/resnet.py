@@ -1,0 +1,79 @@
+"""The convolutional network to compare with: the ResNet for small images of He et al. 2016, section 4.2."""
+
+from torch import Tensor, nn
+
+from vit_edu.layers.checks import check_at_least, check_at_least_one, check_images, check_sides
+
+
+class BasicBlock(nn.Module):
+    """Figure 2: (B, in_chans, H, W) -> (B, out_chans, H/stride, W/stride), rounded up; x is projected where need be."""
+
+    def __init__(self, in_chans: int, out_chans: int, stride: int = 1):
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_chans, out_chans, kernel_size=3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_chans)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(out_chans, out_chans, kernel_size=3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_chans)
+        self.downsample = nn.Sequential()  # the identity
+        if stride != 1 or in_chans != out_chans:  # option B
+            self.downsample.append(nn.Conv2d(in_chans, out_chans, kernel_size=1, stride=stride, bias=False))
+            self.downsample.append(nn.BatchNorm2d(out_chans))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.relu(self.bn1(self.conv1(x)))
+        return self.relu(self.bn2(self.conv2(y)) + self.downsample(x))
+
+
+class ResNet(nn.Module):
+    """Float images (B, in_chans, H, W) -> logits (B, num_classes), or features (B, embed_dim) where num_classes=0.
+
+    Stages of `depths` blocks, with `width` channels and twice as many in each that follows, embed_dim in the last. Its
+    size grows with the square of width: resnet20 of width 60 is as large as cct_7_3x1_32. Any image size goes.
+    model(images, return_intermediates=True) -> (logits, seen): the stages' maps seen["layer1"] and so on.
+    Raises ValueError for words or images that do not fit, TypeError for images of another dtype.
+    """
+
+    def __init__(
+        self,
+        img_size: int | tuple[int, int] = 32,
+        in_chans: int = 3,
+        num_classes: int = 10,
+        depths: tuple[int, ...] = (3, 3, 3),
+        width: int = 16,
+    ):
+        super().__init__()
+        check_at_least_one(in_chans=in_chans, width=width, **{f"depths[{i}]": depth for i, depth in enumerate(depths)})
+        check_at_least(0, num_classes=num_classes)
+        self.img_size, self.num_classes = check_sides(img_size), num_classes
+        self.embed_dim = width * 2 ** (len(depths) - 1)
+        self.conv1 = nn.Conv2d(in_chans, width, kernel_size=3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+        for i, depth in enumerate(depths):
+            chans = width * 2**i
+            first = BasicBlock(chans // 2, chans, stride=2) if i else BasicBlock(chans, chans)
+            rest = (BasicBlock(chans, chans) for _ in range(depth - 1))
+            self.add_module(f"layer{i + 1}", nn.Sequential(first, *rest))
+        self.fc = nn.Linear(self.embed_dim, num_classes) if num_classes else nn.Identity()
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward_features(self, images: Tensor, seen: dict[str, Tensor] | None = None) -> Tensor:
+        """Images (B, in_chans, H, W) -> the last map (B, embed_dim, H/4, W/4) of three stages, rounded up."""
+        check_images(images, self.conv1.in_channels, self.conv1.weight.dtype)
+        x = images
+        for name, layer in list(self.named_children())[:-1]:  # all but fc
+            x = layer(x)
+            if seen is not None and name.startswith("layer"):
+                seen[name] = x
+        return x
+
+    def forward(self, images: Tensor, return_intermediates: bool = False) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+        seen = {} if return_intermediates else None
+        logits = self.fc(self.forward_features(images, seen).mean(dim=(2, 3)))  # (B, embed_dim, H, W) -> (B, embed_dim)
+        return (logits, seen) if return_intermediates else logits
+
+
+MODELS = {f"resnet{6 * n + 2}": {"depths": (n, n, n)} for n in (3, 5, 7, 9)}  # table 6
