@@ -16,6 +16,9 @@ lab: .venv/ready-lab  ## open the lessons in JupyterLab; ARGS="--no-browser --po
 test: .venv/ready-test  ## test everything; ARGS="tests/unit -k attention" for a part
 	@.venv/bin/pytest -n 2 --dist loadfile $(ARGS)
 
+bench: .venv/ready-test  ## measure the models beside other libraries', on a GPU where there is one; ARGS="--quick" for a minute
+	@.venv/bin/python -m bench.models $(ARGS)
+
 build: .venv/ready-test  ## for authors: make notebooks/ and README's map from course/
 	@.venv/bin/vit-edu build $(ARGS)
 
@@ -38,4 +41,4 @@ doctor: .venv/ready-lab  ## see whether everything is in place
 	  echo "pip could not install what pyproject.toml lists; its reason is above. See to network and disk, then run the same again."; exit 1; }
 	@rm -rf .pip-cache; touch $@ $(if $(filter test,$*),.venv/ready-lab)
 
-.PHONY: help lab test build data doctor
+.PHONY: help lab test bench build data doctor

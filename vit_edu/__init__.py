@@ -11,6 +11,8 @@ _FACE = {
     "create_model": "vit_edu.models",
     "list_models": "vit_edu.models",
     "load_dataset": "vit_edu.datasets",
+    "load_weights": "vit_edu.weights",
+    "pretrained": "vit_edu.weights",
     "check": "vit_edu.exercises",
     "hint": "vit_edu.exercises",
 }

@@ -31,9 +31,10 @@ class DownloadError(OSError):
 def fetch(urls: list[str], filename: str, checksum: str, timeout: float = TIMEOUT) -> Path:
     """The file `filename` in the cache folder, downloaded from the first of `urls` that gives it.
 
-    `checksum` is "md5:…" or "sha256:…" in hex; a file that does not match is never returned. A partial download is kept
-    and resumed, by the next call as well; a lock lets one process at a time write it. `timeout` is for a connection and
-    for a silence in the middle, in seconds. Raises DownloadError when no mirror helps.
+    `checksum` is "md5:…" or "sha256:…" in hex, or its first digits, at least 8; a file that does not match is never
+    returned. A partial download is kept and resumed, by the next call as well; a lock lets one process at a time write
+    it. `timeout` is for a connection and for a silence in the middle, in seconds. Raises DownloadError when no mirror
+    helps.
     """
     from filelock import FileLock
 
@@ -57,7 +58,7 @@ def fetch(urls: list[str], filename: str, checksum: str, timeout: float = TIMEOU
 
 
 def matches(path: Path, checksum: str) -> bool:
-    """Whether the file exists and has the checksum "algorithm:hex"."""
+    """Whether the file exists and has the checksum "algorithm:hex", or one that begins so."""
     algorithm, wanted = checksum.split(":")
     digest = hashlib.new(algorithm, usedforsecurity=False)
     if not path.is_file():
@@ -65,7 +66,7 @@ def matches(path: Path, checksum: str) -> bool:
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
-    return digest.hexdigest() == wanted
+    return len(wanted) >= 8 and digest.hexdigest().startswith(wanted)
 
 
 def _fetch_from(url: str, part: Path, checksum: str, timeout: float) -> str | None:

@@ -1,0 +1,326 @@
+"""Every model's face: names, words, intermediates, dtypes, copies, compile, and one clear sentence for bad input."""
+
+import copy
+import inspect
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+import vit_edu
+from tests.unit.test_layers import MultiHeadAttention
+from vit_edu import layers, models
+from vit_edu.models import DistilledVisionTransformer, VisionTransformer, create_model, list_models
+
+VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 3}
+SMALL = {  # one small model of every family
+    "vit_tiny_patch16_224": VIT,
+    "deit_tiny_distilled_patch16_224": VIT,
+    "swin_tiny_patch4_window7_224": {
+        "img_size": 32,
+        "patch_size": 2,
+        "window_size": 4,
+        "embed_dim": 12,
+        "depths": (2, 2),
+        "num_heads": (2, 4),
+    },
+    "cct_2_3x2_32": {"embed_dim": 24},
+    "vit_tiny_resnet18_224": {"img_size": 32, "embed_dim": 24, "depth": 2, "num_heads": 3, "stages": 2},
+    "mobilevit_xxs": {"img_size": 64, "widths": (8, 8, 8, 8, 8), "dims": (8, 8, 8), "num_heads": 2},
+    "resnet20": {"depths": (1, 1, 2), "width": 4},
+}
+SEEN = {  # what every family shows, beside the class tokens: a name and how many of its kind a small model has
+    "VisionTransformer": {"patch_embed": 1, ".attn": 2, "norm": 1},
+    "DistilledVisionTransformer": {"patch_embed": 1, ".attn": 2, "norm": 1},
+    "SwinTransformer": {"patch_embed": 1, ".attn": 4, "norm": 1},
+    "CCT": {"patch_embed": 1, ".attn": 2, "norm": 1},
+    "HybridViT": {"layer": 2, "patch_embed": 1, ".attn": 2, "norm": 1},
+    "MobileViT": {"stem": 1, ".attn": 9},
+    "ResNet": {"layer": 3},
+}
+
+
+def small(name, **words):
+    torch.manual_seed(0)
+    model = create_model(name, num_classes=5, **(SMALL[name] | words)).eval()
+    images = torch.randn(2, words.get("in_chans", 3), *sides(model))
+    return model, images
+
+
+def sides(model):
+    """(H, W) the model is meant for."""
+    return getattr(model, "img_size", None) or model.patch_embed.img_size
+
+
+def on_meta(name, **words):
+    with torch.device("meta"):
+        model = create_model(name, **words)
+        return model, torch.empty(2, words.get("in_chans", 3), *sides(model))
+
+
+def test_a_small_model_of_every_family_is_tested_here():
+    assert {type(small(name)[0]).__name__ for name in SMALL} == {family.__name__ for family in models._FAMILIES}
+
+
+def test_the_names():
+    assert list_models() == sorted(set(list_models())) == vit_edu.list_models()
+    assert list_models("vit_tiny") == [name for name in list_models() if "vit_tiny" in name]
+    assert list_models("no such") == []
+    assert {"vit_base_patch16_224", "swin_tiny_patch4_window7_224", "cct_7_3x1_32", "mobilevit_xxs"} <= set(
+        list_models()
+    )
+    for name in models.__all__:
+        assert getattr(models, name).__doc__, name
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_every_name_builds_and_answers(name):
+    model, images = on_meta(name)
+    assert model(images).shape == (2, model.num_classes)
+    for words in ({"num_classes": 0}, {"num_classes": 3, "in_chans": 1, "img_size": (96, 160)}):
+        model, images = on_meta(name, **words)
+        assert images.shape[1:] == ((1, 96, 160) if "in_chans" in words else (3, *sides(model)))
+        out = model(images)
+        assert out.shape == (2, model.num_classes or model.embed_dim)
+        logits, seen = model(images, return_intermediates=True)
+        assert logits.shape == out.shape
+        assert all(isinstance(value, torch.Tensor) and len(value) == 2 for value in seen.values()), name
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_nothing_is_saved_but_parameters_and_running_statistics(name):
+    model, _ = on_meta(name)
+    statistics = {
+        f"{path}.{buffer}"
+        for path, module in model.named_modules()
+        if isinstance(module, nn.BatchNorm2d)
+        for buffer in ("running_mean", "running_var", "num_batches_tracked")
+    }
+    assert set(model.state_dict()) == {name for name, _ in model.named_parameters()} | statistics
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_intermediates_change_nothing(name):
+    model, images = small(name)
+    model, images = model.double(), images.double()
+    logits, seen = model(images, return_intermediates=True)
+    torch.testing.assert_close(logits, model(images), rtol=0, atol=1e-12)
+    for part, count in SEEN[type(model).__name__].items():
+        assert sum(part in key for key in seen) == count, (part, list(seen))
+    for key, value in seen.items():
+        assert value.dtype == torch.float64 and value.requires_grad, key
+        if key.endswith(".attn"):
+            torch.testing.assert_close(value.sum(-1), torch.ones_like(value[..., 0]))
+            assert key.removesuffix(".attn") in seen
+    features = create_model(name, **SMALL[name], num_classes=0).double().eval()
+    features.load_state_dict({key: value for key, value in model.state_dict().items() if key in features.state_dict()})
+    assert features(images).shape == (2, model.embed_dim) == (2, features.embed_dim)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_parameter_learns(name):
+    model, images = small(name)
+    nn.functional.cross_entropy(model.train()(images), torch.tensor([0, 1])).backward()
+    for path, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.ne(0).any(), path
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_dtypes_devices_and_sizes_of_batch(name):
+    model, images = small(name)
+    reference = model(images)
+    with torch.autocast("cpu", torch.bfloat16):
+        out, _ = model(images, return_intermediates=True)
+        torch.testing.assert_close(model(images).float(), reference, rtol=0.1, atol=0.1)
+    torch.testing.assert_close(out.float(), reference, rtol=0.1, atol=0.1)
+    torch.testing.assert_close(model(images[1:]), reference[1:], rtol=1e-4, atol=1e-5)
+    assert model(images[:0]).shape == (0, 5)
+    half = copy.deepcopy(model).bfloat16()
+    assert half(images.bfloat16()).dtype == torch.bfloat16
+    strided = images.to(memory_format=torch.channels_last)
+    torch.testing.assert_close(model(strided), reference, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_copies_give_the_same_answer(name):
+    model, images = small(name)
+    reference = model(images)  # what is cached by now is copied as well
+    again, _ = small(name)
+    again.load_state_dict(model.state_dict())
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model)), again):
+        assert torch.equal(twin(images), reference)
+        assert list(twin.state_dict()) == list(model.state_dict())
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_one_graph_for_compile(name):
+    model, images = small(name)
+    torch._dynamo.reset()
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(images), model(images))
+    logits, seen = compiled(images, return_intermediates=True)
+    reference, expected = model(images, return_intermediates=True)
+    torch.testing.assert_close(logits, reference)
+    assert list(seen) == list(expected)
+    nn.functional.cross_entropy(compiled(images), torch.tensor([0, 1])).backward()
+
+
+OVERRIDES = [  # words, tokens that stand in seen["norm"], and what is checked of the model
+    ({"img_size": (96, 160)}, 61, lambda m: m.patch_embed.grid_size == (6, 10)),
+    ({"img_size": 32, "patch_size": 4}, 65, lambda m: m.patch_embed.proj.weight.shape == (192, 3, 4, 4)),
+    ({"depth": 2}, 197, lambda m: len(m.blocks) == 2),
+    ({"embed_dim": 48, "num_heads": 6}, 197, lambda m: m.head.in_features == 48 and m.blocks[0].attn.num_heads == 6),
+    ({"global_pool": "avg"}, 197, lambda m: isinstance(m.norm, nn.Identity) and m.fc_norm.eps == 1e-6),
+    ({"global_pool": "avg", "class_token": False}, 196, lambda m: m.cls_token is None and m.num_prefix_tokens == 0),
+    ({"reg_tokens": 4}, 201, lambda m: m.num_prefix_tokens == 5 and m.pos_embed.shape[1] == 201),
+    ({"pos_embed": "none"}, 197, lambda m: m.pos_embed is None),
+    ({"pos_embed": "sincos"}, 197, lambda m: not m.pos_embed.requires_grad),
+    ({"in_chans": 1}, 197, lambda m: m.patch_embed.proj.in_channels == 1),
+    ({"num_classes": 10}, 197, lambda m: m.num_classes == 10 and m.head.out_features == 10),
+    ({"num_classes": 0}, 197, lambda m: isinstance(m.head, nn.Identity)),
+    ({"mlp_ratio": 2.0}, 197, lambda m: m.blocks[0].mlp.fc1.out_features == 384),
+    ({"qkv_bias": False}, 197, lambda m: m.blocks[0].attn.qkv.bias is None),
+    ({"drop_path_rate": 0.2}, 197, lambda m: m.blocks[-1].drop_path1.rate == pytest.approx(0.2)),
+    ({"pre_norm": True}, 197, lambda m: m.norm_pre.eps == 1e-6 and m.patch_embed.proj.bias is None),
+    ({"norm_eps": 1e-5}, 197, lambda m: m.norm.eps == m.blocks[0].norm1.eps == 1e-5),
+    ({"act_layer": layers.QuickGELU}, 197, lambda m: isinstance(m.blocks[0].mlp.act, layers.QuickGELU)),
+    ({"dynamic_img_size": True}, 197, lambda m: m(torch.empty(1, 3, 64, 96, device="meta")).shape == (1, 1000)),
+    ({"attention": MultiHeadAttention}, None, lambda m: isinstance(m.blocks[0].attn, MultiHeadAttention)),
+]
+
+
+def test_every_word_is_tried():
+    tried = {word for words, *_ in OVERRIDES for word in words}
+    words = set(inspect.signature(VisionTransformer).parameters)
+    assert tried == words - {"block", "embed_layer"}  # these two run timm's weights in tests/reference/test_vit.py
+
+
+@pytest.mark.parametrize("words, tokens, holds", OVERRIDES, ids=lambda x: str(x) if isinstance(x, dict) else "")
+def test_words_override(words, tokens, holds):
+    model, images = on_meta("vit_tiny_patch16_224", **words)
+    assert holds(model)
+    assert model(images).shape == (2, words.get("num_classes", 1000) or model.embed_dim)
+    if tokens:
+        assert model(images, return_intermediates=True)[1]["norm"].shape == (2, tokens, model.embed_dim)
+
+
+def test_a_built_model_is_new_and_in_float32():
+    first, second = (create_model("vit_tiny_patch16_224", **VIT) for _ in range(2))
+    assert {parameter.dtype for parameter in first.parameters()} == {torch.float32}
+    assert not torch.equal(first.head.weight, second.head.weight)
+    create_model("vit_tiny_patch16_224", **VIT | {"depth": 1})
+    assert len(create_model("vit_tiny_patch16_224", **VIT).blocks) == 2  # words are not kept
+
+
+def test_a_drop_rate_is_felt_in_training_only():
+    model, images = small("vit_tiny_patch16_224", drop_path_rate=0.9)
+    assert torch.equal(model(images), model(images))
+    model.train()
+    assert not torch.equal(model(images), model(images))
+
+
+images = torch.rand(2, 3, 32, 32)
+
+
+def vit(**words):
+    return VisionTransformer(**(VIT | {"num_classes": 5} | words))
+
+
+def tiny(**words):
+    return create_model("vit_tiny_patch16_224", **(VIT | words))
+
+
+BAD_INPUT = {  # what -> (call, error, what the sentence must hold: found, wanted, remedy)
+    "image size": (lambda: vit(img_size=33), ValueError, "(33,·33) patch_size=8 divides"),
+    "one side": (lambda: vit(img_size=(32, 36)), ValueError, "(32,·36) divides"),
+    "size as text": (lambda: vit(img_size="224"), ValueError, "img_size='224' (H,·W)"),
+    "no size": (lambda: vit(img_size=None), ValueError, "img_size=None"),
+    "float size": (lambda: vit(img_size=32.0), ValueError, "img_size=32.0 whole"),
+    "float sides": (lambda: vit(img_size=(32.0, 32)), ValueError, "img_size=(32.0,·32) whole"),
+    "size below 0": (lambda: vit(img_size=-32), ValueError, "img_size=-32 1·or·more"),
+    "three sides": (lambda: vit(img_size=(3, 32, 32)), ValueError, "img_size=(3,·32,·32) (H,·W)"),
+    "float patch": (lambda: vit(patch_size=8.0), ValueError, "patch_size=8.0 whole"),
+    "two patch sizes": (lambda: vit(patch_size=(8, 8)), ValueError, "patch_size=(8,·8) whole"),
+    "no patch": (lambda: vit(patch_size=0), ValueError, "patch_size=0 1·or·more"),
+    "heads": (lambda: vit(num_heads=5), ValueError, "dim=24 num_heads=5 divides"),
+    "no heads": (lambda: vit(num_heads=0), ValueError, "num_heads=0"),
+    "float heads": (lambda: vit(num_heads=3.0), ValueError, "num_heads=3.0 whole"),
+    "float width": (lambda: vit(embed_dim=24.0), ValueError, "dim=24.0"),
+    "no depth": (lambda: vit(depth=0), ValueError, "depth=0 1·or·more"),
+    "float depth": (lambda: vit(depth=2.0), ValueError, "depth=2.0 whole"),
+    "no channels": (lambda: vit(in_chans=0), ValueError, "in_chans=0 1·or·more"),
+    "classes below 0": (lambda: vit(num_classes=-1), ValueError, "num_classes=-1 0·or·more"),
+    "classes as None": (lambda: vit(num_classes=None), ValueError, "num_classes=None 0·or·more"),
+    "classes as text": (lambda: vit(num_classes="10"), ValueError, "num_classes='10' whole"),
+    "registers below 0": (lambda: vit(reg_tokens=-1), ValueError, "reg_tokens=-1"),
+    "no hidden width": (lambda: vit(mlp_ratio=0), ValueError, "hidden_dim=0"),
+    "drop rate": (lambda: vit(drop_path_rate=1.0), ValueError, "1.0 0·<=·rate·<·1"),
+    "drop rate of one block": (lambda: vit(drop_path_rate=1.0, depth=1), ValueError, "1.0 rate"),
+    "drop rate as text": (lambda: vit(drop_path_rate="0.1"), ValueError, "'0.1' rate"),
+    "pool": (lambda: vit(global_pool="max"), ValueError, "global_pool='max' 'token' 'avg'"),
+    "no pool": (lambda: vit(global_pool=None), ValueError, "global_pool=None 'token'"),
+    "no token to read": (lambda: vit(class_token=False), ValueError, "class_token global_pool='avg'"),
+    "positions": (lambda: vit(pos_embed="sin"), ValueError, "pos_embed='sin' 'learn' 'sincos' 'none'"),
+    "sincos": (lambda: vit(pos_embed="sincos", embed_dim=30), ValueError, "dim=30 multiple·of·4"),
+    "distilled average": (
+        lambda: DistilledVisionTransformer(**VIT, global_pool="avg"),
+        ValueError,
+        "global_pool='avg' 'token'",
+    ),
+    "built attention": (lambda: vit(attention=nn.Identity()), TypeError, "attention Identity class MyLayer"),
+    "activation as text": (lambda: vit(act_layer="gelu"), TypeError, "act_layer str class"),
+    "wrong size": (lambda: vit()(torch.rand(2, 3, 40, 40)), ValueError, "(40,·40) (32,·32) img_size=(40,·40)"),
+    "sides swapped": (lambda: vit(img_size=(32, 64))(torch.rand(1, 3, 64, 32)), ValueError, "(64,·32) (32,·64)"),
+    "any size": (lambda: vit(dynamic_img_size=True)(torch.rand(1, 3, 33, 32)), ValueError, "(33,·32) patch_size=8"),
+    "a name": (lambda: create_model("vit_tiny_patch16"), ValueError, "'vit_tiny_patch16' try·vit_tiny_patch16_224"),
+    "a model of timm's": (lambda: create_model("vit_tiny_patch16_384"), ValueError, "try·vit_tiny_patch16_224"),
+    "nothing near": (lambda: create_model("xyz"), ValueError, "'xyz' list_models()"),
+    "None": (lambda: create_model(None), ValueError, "None list_models()"),
+    "a word": (lambda: tiny(num_class=3), TypeError, "num_class=3 VisionTransformer try·num_classes"),
+    "vit_pytorch's word": (lambda: tiny(image_size=32), TypeError, "image_size=32 try·img_size"),
+    "no such word": (lambda: tiny(foo=3), TypeError, "foo=3 help(VisionTransformer)"),
+    "a word of a parent": (
+        lambda: create_model("deit_tiny_distilled_patch16_224", num_head=3),
+        TypeError,
+        "num_head=3 DistilledVisionTransformer try·num_heads",
+    ),
+}
+for _name in SMALL:  # what every model is told at its door
+    BAD_INPUT |= {
+        f"{_name}: channels": (
+            lambda name=_name: small(name)[0](torch.rand(2, 1, 64, 64)),
+            ValueError,
+            "(2,·1,·64,·64) (B,·3,·H,·W) in_chans=1",
+        ),
+        f"{_name}: channels last": (
+            lambda name=_name: small(name)[0](images.permute(0, 2, 3, 1)),
+            ValueError,
+            "(2,·32,·32,·3) (B,·3,·H,·W)",
+        ),
+        f"{_name}: no batch": (lambda name=_name: small(name)[0](images[0]), ValueError, "(3,·32,·32) image[None]"),
+        f"{_name}: uint8": (lambda name=_name: small(name)[0](images.byte()), TypeError, "uint8 float 255"),
+        f"{_name}: integers": (lambda name=_name: small(name)[0](images.long()), TypeError, "int64 float"),
+        f"{_name}: float64": (
+            lambda name=_name: small(name)[0](images.double()),
+            TypeError,
+            "float64 float32 model.to",
+        ),
+        f"{_name}: numpy": (lambda name=_name: small(name)[0](images.numpy()), TypeError, "ndarray tensor"),
+        f"{_name}: classes": (lambda name=_name: create_model(name, num_classes=-1), ValueError, "num_classes=-1"),
+        f"{_name}: no channels": (lambda name=_name: create_model(name, in_chans=0), ValueError, "in_chans=0"),
+        f"{_name}: size": (lambda name=_name: create_model(name, img_size="224"), ValueError, "img_size='224'"),
+        f"{_name}: no size": (lambda name=_name: create_model(name, img_size=0), ValueError, "img_size=0"),
+    }
+
+
+@pytest.mark.parametrize("what", BAD_INPUT)
+def test_bad_input_is_one_clear_sentence(what):
+    call, error, parts = BAD_INPUT[what]
+    with pytest.raises(error) as caught:
+        call()
+    sentence = str(caught.value)
+    for part in parts.split():
+        assert part.replace("·", " ") in sentence
+    assert " found, wanted " in sentence and "; " in sentence and sentence.endswith(".")
+    assert "\n" not in sentence and len(sentence) < 250

@@ -1,0 +1,187 @@
+"""Weights from elsewhere into our models: everything is compared first, then everything is copied."""
+
+import math
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from zipfile import is_zipfile
+
+import torch
+from torch import Tensor, nn
+
+from vit_edu import layers
+from vit_edu.layers.checks import check_choice, complaint
+
+from .names import HEADS, LEFT_OUT, NOT_THESE, TABLES, Table, renamed, theirs
+
+# How a source resizes positions, bicubic all; timm with antialias.
+RESIZING = {"torchvision": {"antialias": False, "align_corners": True}, "transformers": {"antialias": False}}
+
+
+@torch.no_grad()
+def load_weights(
+    model: nn.Module,
+    state_dict: Mapping[str, Tensor] | str | os.PathLike,
+    source: str = "timm",
+    *,
+    new_head: bool = False,
+    resize_positions: bool | tuple[int, int] = False,
+) -> nn.Module:
+    """Copy the weights of another library's model of the same settings into ours; returns the model.
+
+    `state_dict` is what their model.state_dict() gives, or the path of a .safetensors file or of a .pth that holds it.
+    `source`: "timm" (also the authors of DeiT, Swin and MAE), "torchvision", "transformers" (files of any version),
+    "vit_pytorch" (CCT, also its authors') or "vit_edu", our own names. All is copied or nothing: every parameter must
+    have its value and every value its place, but for what LEFT_OUT tells. The model's dtype and device stay.
+    A hybrid's model.patch_embed.backbone takes torchvision's ResNet.
+
+    `new_head=True` leaves the classifier as it is, for other classes. `resize_positions=True` interpolates position
+    embeddings to the model's img_size as the source does it, and Swin's bias tables to its window_size. They are taken
+    for a square; else give the grid (rows, columns) that the positions were made for.
+    Raises ValueError that lists what is missing, unexpected or of another shape, TypeError for other than tensors.
+    """
+    if not isinstance(model, nn.Module):
+        raise complaint(f"a {type(model).__name__} as model", "a model", "pass load_weights(model, weights)", TypeError)
+    check_choice("source", source, list(TABLES))
+    given = read(Path(state_dict)) if isinstance(state_dict, str | os.PathLike) else state_dict
+    own, family = model.state_dict(), _family(model, source)
+    _check_state_dict(given, own)
+    called = {renamed(name, source): name for name in given}  # a name as the tables have it -> as it was given
+    table = max(TABLES[source][family], key=lambda table: len(_places(own, table).keys() & called.keys()))
+    kept = {there for name in HEADS for there in theirs(name, table)} if new_head else set()
+    places = {there: place for there, place in _places(own, table).items() if there not in kept}
+    values = {
+        there: _fitted(given[called[there]].detach(), name, part, model, source, resize_positions)
+        for there, (name, part) in places.items()
+        if there in called
+    }
+
+    left_out = LEFT_OUT.get((source, family), "$^").replace("OWN", "|".join(dict(model.named_children())))
+    used = {called[there] for there in called if there in places or there in kept or re.search(left_out, there)}
+    missing = [there for there in places if there not in called and not there.endswith("num_batches_tracked")]
+    unexpected = [name for name in given if name not in used]
+    misshapen = [there for there, value in values.items() if _shape(value) != _shape(places[there][1])]
+    if missing or unexpected or misshapen:
+        shapes = [f"{called[n]} {_shape(given[called[n]])}, not {_shape(places[n][1])}" for n in misshapen]
+        lists = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
+        found = ", ".join(f"{len(names)} {what} ({_some(names)})" for what, names in lists.items() if names)
+        differing = {*missing, *misshapen, *(renamed(name, source) for name in unexpected)}
+        remedy = _remedy(model, source, family, table, given, differing)
+        raise complaint(f"{source} weights with {found}", f"all of this {type(model).__name__} and no more", remedy)
+    for there, value in values.items():
+        places[there][1].copy_(value)  # into the model's dtype, on its device
+    for name, whole in own.items():
+        if not theirs(name, table) and not (new_head and name in HEADS):
+            whole.zero_()
+    return model
+
+
+def read(path: Path) -> Mapping[str, Tensor]:
+    """The tensors in a file; no code in it is run. Raises ValueError where it is broken or holds more than tensors."""
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
+    except (FileNotFoundError, IsADirectoryError, PermissionError):  # which say so themselves
+        raise
+    except Exception as error:  # each kind of damage has its own
+        remedy = "fetch it again, or have it saved as safetensors or by torch.save(model.state_dict(), path)"
+        raise complaint(f"{path.name}, broken or with more in it,", "a file of tensors alone", remedy) from error
+
+
+def _places(own: Mapping[str, Tensor], table: Table) -> dict[str, tuple[str, Tensor]]:
+    """A name there -> our name and what it fills: a parameter, or a third of one where q, k and v stand apart."""
+    places = {}
+    for name, whole in own.items():
+        names = theirs(name, table)
+        parts = whole.chunk(len(names)) if len(names) > 1 else [whole]
+        places |= {there: (name, part) for there, part in zip(names, parts)}
+    return places
+
+
+def _fitted(
+    value: Tensor, name: str, own: Tensor, model: nn.Module, source: str, resize: bool | tuple[int, int]
+) -> Tensor:
+    """With ones in front where only they lack; resized where that is asked for, and the value lies on a grid."""
+    lead = own.shape[: max(0, own.ndim - value.ndim)]
+    value = value.reshape(lead + value.shape) if lead.numel() == 1 else value
+    parent = model.get_submodule(name.rpartition(".")[0])
+    if name.endswith("relative_position_bias_table") and resize and value.ndim == 2:
+        old, new = _square(len(value)), tuple(2 * side - 1 for side in parent.window_size)
+        return layers.resize_positions(value[None], old, new, antialias=False)[0] if old and old != new else value
+    grid = next((part.grid_size for part in parent.modules() if hasattr(part, "grid_size")), None)
+    if not name.endswith("pos_embed") or not grid or value.ndim != 3 or len(value) != 1:  # a text's have no grid
+        return value
+    N, P = value.shape[1], own.shape[1] - math.prod(grid)  # positions given; tokens before the patches
+    old = (_square(N - P) or _square(N)) if resize is True else tuple(resize or grid)
+    if old and math.prod(old) == N:  # of the patches only: timm's no_embed_class
+        value = torch.cat([value.new_zeros(1, P, value.shape[2]), value], dim=1)  # (1, N, C) -> (1, P+N, C)
+    fits = old and old != grid and value.shape[1] == P + math.prod(old)
+    return layers.resize_positions(value, old, grid, **RESIZING.get(source, {})) if fits else value
+
+
+def _square(n: int) -> tuple[int, int] | None:
+    side = math.isqrt(max(n, 0))
+    return (side, side) if n > 0 and side * side == n else None
+
+
+def _shape(x: Tensor) -> str:
+    return str(tuple(x.shape)) + ("" if x.is_floating_point() else f" of {x.dtype}")
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
+
+
+def _family(model: nn.Module, source: str) -> str:
+    """The nearest of the model's classes that a table is for. Raises ValueError where the source has none."""
+    known = {family for tables in TABLES.values() for family in tables}
+    family = next((cls.__name__ for cls in type(model).__mro__ if cls.__name__ in known), "object")
+    family = "Module" if source == "vit_edu" else family
+    if family in TABLES[source]:
+        return family
+    remedy = NOT_THESE.get((source, family), "give source='vit_edu' if the names are the model's own")
+    raise complaint(f"{source} weights for a {type(model).__name__}", " or ".join(TABLES[source]), remedy)
+
+
+def _check_state_dict(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """Names with tensors, not what a trainer wraps around them. Else TypeError or ValueError that says what to pass."""
+    if not isinstance(given, Mapping):
+        wanted = "a state dict or the path of a file"
+        raise complaint(f"a {type(given).__name__}", wanted, "pass model.state_dict()", TypeError)
+    for name, value in given.items():
+        if isinstance(value, Mapping) and value and all(isinstance(x, Tensor) for x in value.values()):
+            remedy = f"pass what is in there under {name!r}, as torch.load(path, weights_only=True)[{name!r}]"
+            raise complaint(f"a checkpoint with {_some(list(map(repr, given)))}", "a state dict", remedy)
+    for name, value in given.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor) or value.is_meta:
+            found = f"{name!r} with {'a tensor without values' if isinstance(value, Tensor) else repr(value):.50}"
+            raise complaint(found, "names with tensors alone", "leave it out, or pass the part with tensors", TypeError)
+    for prefix in ("module.", "_orig_mod.", "model."):  # of DataParallel, of torch.compile, of Lightning
+        if given and all(name.startswith(prefix) for name in given) and not any(n.startswith(prefix) for n in own):
+            remedy = f"pass {{name.removeprefix({prefix!r}): x for name, x in state_dict.items()}}"
+            raise complaint(f"names that all begin with {prefix!r}", "the model's own names", remedy)
+
+
+def _remedy(model: nn.Module, source: str, family: str, table: Table, given: Mapping, differing: set[str]) -> str:
+    """What helps: one of the two words, the source that the names are of, or other settings."""
+    heads = {there for name in HEADS for there in theirs(name, table)}
+    positions = {name for name in differing if re.search("pos_?embed|position|positional", name)}
+    words = ["new_head=True to leave the classifier as it is"] if differing & heads else []
+    words += ["resize_positions=True, or the grid (rows, columns) they are for"] if positions else []
+    if not differing - heads - positions:
+        return "give " + " and ".join(words)
+    names = {other: {renamed(name, other) for name in given} for other in TABLES}
+    fits = {
+        other: max(len(names[other] & _places(model.state_dict(), table).keys()) for table in TABLES[other][key])
+        for other in TABLES
+        for key in (family, "Module")
+        if key in TABLES[other]
+    }
+    best = max(fits, key=fits.get)
+    if fits[best] > fits[source]:
+        return f"give source={best!r}, whose names these are"
+    return "build the model with the settings that these weights are for"
