@@ -31,6 +31,7 @@ RESULTS = Path(__file__).resolve().parent / "results"
 LIBRARIES = ("torch", "timm", "torchvision", "transformers", "vit-pytorch")
 CEILING = "matrix product"  # a contestant of its own: what the device reaches where nothing else is to be done
 PRODUCT = {"cpu": 2048, "cuda": 8192}  # its side
+DTYPE = {"cpu": torch.float32, "cuda": torch.bfloat16}
 ROUNDS = {"cpu": 15, "cuda": 50}
 TURN = {"cpu": 0.0, "cuda": 0.1}  # seconds; a single step on a GPU is too short to time
 
@@ -42,11 +43,9 @@ def loss_of(answer, labels: Tensor | None) -> Tensor:
     return F.cross_entropy(getattr(answer, "logits", answer).float(), labels)
 
 
-def forward(model: nn.Module, images: Tensor, labels: Tensor | None) -> Callable[[], object]:
-    """Inference; on a GPU with weights in bfloat16."""
-    if images.is_cuda:
-        model, images = model.bfloat16(), images.bfloat16()
-    model.eval()
+def forward(model: nn.Module, images: Tensor, labels: Tensor | None, dtype: torch.dtype) -> Callable[[], object]:
+    """Inference, weights and images in `dtype`."""
+    model, images = model.eval().to(dtype), images.to(dtype)
 
     @torch.inference_mode()
     def step():
@@ -55,13 +54,13 @@ def forward(model: nn.Module, images: Tensor, labels: Tensor | None) -> Callable
     return step
 
 
-def training(model: nn.Module, images: Tensor, labels: Tensor | None) -> Callable[[], object]:
-    """Forward, cross entropy, backward, AdamW; on a GPU under autocast to bfloat16, weights in float32."""
+def training(model: nn.Module, images: Tensor, labels: Tensor | None, dtype: torch.dtype) -> Callable[[], object]:
+    """Forward, cross entropy, backward, AdamW; weights in float32, under autocast where `dtype` is another."""
     model.train()
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5, fused=True)
 
     def step():
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=images.is_cuda):
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=dtype != torch.float32):
             loss = loss_of(model(images), labels)
         loss.backward()
         optimizer.step()
@@ -110,9 +109,9 @@ def measure(case: Case, step: str, compiled: bool, device: str, rounds: int, lib
     if compiled:
         torch.compiler.reset()
         models = {name: torch.compile(model) for name, model in models.items()}
-    side, dtype = PRODUCT[device], torch.bfloat16 if device == "cuda" else torch.float32
+    side, dtype = PRODUCT[device], DTYPE[device]
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    contestants = {name: STEPS[step](model, images, labels) for name, model in models.items()}
+    contestants = {name: STEPS[step](model, images, labels, dtype) for name, model in models.items()}
     memory = {name: peak_memory(contestant) for name, contestant in contestants.items()} if device == "cuda" else {}
     contestants[CEILING] = lambda: torch.mm(a, b)
     synchronise = torch.cuda.synchronize if device == "cuda" else lambda: None
@@ -169,27 +168,35 @@ def compiler_missing() -> str:
         return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
-def surroundings(device: str) -> dict:
-    """Everything that a reader needs to judge the numbers."""
-    root = RESULTS.parents[1]
+def commit() -> str:
+    """What was measured: HEAD, and whether there are changes to it."""
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True).stdout.strip()
+        return subprocess.run(["git", *words], cwd=RESULTS.parents[1], capture_output=True, text=True).stdout.strip()
 
     changed = git("status", "--porcelain", "--", "vit_edu", "bench/*.py")
+    return git("rev-parse", "--short", "HEAD") + (" and changes" if changed else "")
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the libraries."""
+    return {"Python": platform.python_version()} | {name: importlib.metadata.version(name) for name in LIBRARIES}
+
+
+def surroundings(device: str) -> dict:
+    """Everything that a reader needs to judge the numbers."""
     return {
         "date": datetime.date.today().isoformat(),
-        "commit": git("rev-parse", "--short", "HEAD") + (" and changes" if changed else ""),
-        "device": torch.cuda.get_device_name() if device == "cuda" else processor(),
+        "commit": commit(),
+        "device": torch.cuda.get_device_name() if device == "cuda" else machine(),
         "kind": device,
-        "dtype": "bfloat16" if device == "cuda" else "float32",
+        "dtype": str(DTYPE[device]).removeprefix("torch."),
         "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        "versions": versions(),
     }
 
 
-def processor() -> str:
+def machine() -> str:
     """The CPU's name as the system tells it."""
     try:
         cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8")

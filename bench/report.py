@@ -53,14 +53,14 @@ def summary(rows: list[dict]) -> str:
 
 
 def markdown(results: dict, picture: str) -> str:
-    rows, versions = results["rows"], results["versions"]
+    rows = results["rows"]
     peers = [name for name in PEERS if any(name in row["ratio"] for row in rows)]
     memory = any(row["peak_memory_mb"] for row in rows)
     head = ["model", "batch", "step", "images/s", "of the ceiling", *peers, *(["peak memory, MB"] if memory else [])]
     lines = [
         f"# Ours beside the others: {results['device']}",
         "",
-        "A library's number is its time over ours: above 1 ours is faster. Median of the rounds, quartiles in brackets.",
+        "A library's number is its time over ours: above 1 ours is faster. Median of the rounds, quartiles behind it.",
         "",
         summary(rows),
         "",
@@ -87,7 +87,7 @@ def markdown(results: dict, picture: str) -> str:
     lines += [
         "",
         f"- {results['date']}, commit {results['commit']}, `{results['command']}`; {setting}; "
-        + ", ".join(f"{name} {version}" for name, version in {"Python": results["python"], **versions}.items())
+        + ", ".join(f"{name} {version}" for name, version in results["versions"].items())
         + ".",
         f"- {results['rounds']} rounds in one process, in each of them everyone once in random order, after a warm-up. "
         "Same batch, dtype and sizes, nothing dropped; each library's own default attention.",

@@ -7,7 +7,6 @@ import torch
 from transformers import CLIPConfig, CLIPModel
 
 from tests.reference.compare import assert_equal, gradients, normal, randomise
-from vit_edu.layers import QuickGELU
 from vit_edu.models import CLIP, TextTransformer, clip_logits, clip_loss, create_model, tokenize
 
 VOCAB, END = 32, 31
@@ -60,11 +59,11 @@ def pair(img_size=(16, 16), act="quick_gelu", end_token=None, theirs_end=END, vi
     vision = VISION | {"image_size": img_size[0], "hidden_act": act, "num_hidden_layers": visual_depth}
     text = TEXT | {"hidden_act": act, "eos_token_id": theirs_end}
     theirs = randomise(CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=12)))
-    act_layer = {"quick_gelu": QuickGELU, "gelu": torch.nn.GELU}[act]
+    act_layer = {} if act == "quick_gelu" else {"act_layer": torch.nn.GELU}  # the published one is the default
     words = {"img_size": img_size, "patch_size": 4, "embed_dim": 24, "depth": visual_depth, "num_heads": 3}
-    words |= {"num_classes": 0, "act_layer": act_layer}
+    words |= {"num_classes": 0} | act_layer
     visual = create_model("vit_base_patch32_clip_quickgelu_224", **words)
-    text = TextTransformer(VOCAB, 9, embed_dim=16, depth=2, num_heads=4, act_layer=act_layer, end_token=end_token)
+    text = TextTransformer(VOCAB, 9, embed_dim=16, depth=2, num_heads=4, end_token=end_token, **act_layer)
     model = CLIP(visual, text, embed_dim=12).double()
     model.load_state_dict(in_our_names(theirs.state_dict(), model))
     return model, theirs

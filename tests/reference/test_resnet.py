@@ -84,5 +84,5 @@ def test_intermediates_are_the_stages_maps():
 
 
 def test_weights_start_as_hes():
-    weight = models.ResNet(width=64).layer3[1].conv1.weight
+    weight = models.ResNet(width=64).layer3[0].conv1.weight  # (256, 128, 3, 3)
     assert abs(weight.std() / (2 / (9 * 256)) ** 0.5 - 1) < 0.01

@@ -27,6 +27,8 @@ BAD_WORDS = {  # what -> (family, words, error, what the sentence must hold)
     "cct's depth": ("cct", {"depth": 0}, ValueError, "depth=0 1·or·more"),
     "cct's size": ("cct", {"img_size": 0}, ValueError, "img_size=0 (H,·W)"),
     "cct's sizes": ("cct", {"img_size": (3, 32, 32)}, ValueError, "img_size=(3,·32,·32) (H,·W)"),
+    "cct's class token": ("cct", {"class_token": True}, TypeError, "class_token=True CCT leave"),
+    "cct's attention": ("cct", {"attention": "mine"}, TypeError, "attention str MyLayer"),
     "cct's positions": ("cct", {"pos_embed": "sine"}, ValueError, "'sine' 'learn'"),
     "backbone": ("hybrid", {"backbone": "resnet19"}, ValueError, "backbone='resnet19' 'resnet18' 'resnet50'"),
     "no fifth stage": ("hybrid", {"stages": 5}, ValueError, "stages=5 4 change"),
@@ -94,7 +96,12 @@ def test_any_image_size_goes_where_there_are_no_positions(family, size):
 
 
 def test_words_that_a_model_does_not_have_are_named():
-    for name, word in [("cct_7_3x1_32", "patch_size"), ("mobilevit_xxs", "embed_dim"), ("resnet20", "depth")]:
+    for name, word in [
+        ("cct_7_3x1_32", "patch_size"),
+        ("cct_7_3x1_32", "reg_tokens"),
+        ("mobilevit_xxs", "embed_dim"),
+        ("resnet20", "depth"),
+    ]:
         with pytest.raises(TypeError) as caught:
             create_model(name, **{word: 4})
         assert_clear(caught, f"{word}=4")

@@ -53,6 +53,11 @@ def sides(model):
     return getattr(model, "img_size", None) or model.patch_embed.img_size
 
 
+def width(model):
+    """Of the features that the head reads."""
+    return getattr(model, "num_features", model.embed_dim)
+
+
 def on_meta(name, **words):
     with torch.device("meta"):
         model = create_model(name, **words)
@@ -82,7 +87,7 @@ def test_every_name_builds_and_answers(name):
         model, images = on_meta(name, **words)
         assert images.shape[1:] == ((1, 96, 160) if "in_chans" in words else (3, *sides(model)))
         out = model(images)
-        assert out.shape == (2, model.num_classes or model.embed_dim)
+        assert out.shape == (2, model.num_classes or width(model))
         logits, seen = model(images, return_intermediates=True)
         assert logits.shape == out.shape
         assert all(isinstance(value, torch.Tensor) and len(value) == 2 for value in seen.values()), name
@@ -115,7 +120,7 @@ def test_intermediates_change_nothing(name):
             assert key.removesuffix(".attn") in seen
     features = create_model(name, **SMALL[name], num_classes=0).double().eval()
     features.load_state_dict({key: value for key, value in model.state_dict().items() if key in features.state_dict()})
-    assert features(images).shape == (2, model.embed_dim) == (2, features.embed_dim)
+    assert features(images).shape == (2, width(model)) == (2, width(features))
 
 
 @pytest.mark.parametrize("name", SMALL)

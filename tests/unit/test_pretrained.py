@@ -130,6 +130,16 @@ BAD_INPUT = {  # what -> (call, error, what the sentence must hold: found, wante
         ValueError,
         "HybridViT model.patch_embed.backbone",
     ),
+    "four numbers": (
+        lambda: load_weights(vit(), OWN, resize_positions=(1, 2, 3, 4)),
+        ValueError,
+        "resize_positions=(1,·2,·3,·4) (rows,·columns)",
+    ),
+    "no memory": (
+        lambda: load_weights(vit().to("meta"), OWN),
+        ValueError,
+        "meta torch.device('meta')",
+    ),
     "model": (lambda: load_weights(vit(), vit()), TypeError, "VisionTransformer state·dict model.state_dict()"),
     "nothing": (lambda: load_weights(vit(), None), TypeError, "NoneType path model.state_dict()"),
     "the wrong way round": (lambda: load_weights(OWN, vit()), TypeError, "OrderedDict load_weights(model,·weights)"),
@@ -144,9 +154,9 @@ BAD_INPUT = {  # what -> (call, error, what the sentence must hold: found, wante
         ValueError,
         "'module.' name.removeprefix('module.')",
     ),
-    "a number": (lambda: load_weights(vit(), OWN | {"epoch": 3}), TypeError, "'epoch' 3 tensors leave"),
+    "a number": (lambda: load_weights(vit(), OWN | {"epoch": 3}), TypeError, "'epoch' int tensors leave"),
     "a number as name": (lambda: load_weights(vit(), OWN | {3: OWN["norm.bias"]}), TypeError, "3 names"),
-    "meta": (lambda: load_weights(vit(), {k: x.to("meta") for k, x in OWN.items()}), TypeError, "'cls_token' values"),
+    "meta": (lambda: load_weights(vit(), {k: x.to("meta") for k, x in OWN.items()}), TypeError, "'cls_token' meta"),
     "unpublished": (lambda: published("resnet20"), ValueError, "'resnet20' resnet18 create_model"),
     "integers as images": (lambda: normalise(torch.ones(2, 3, 8, 8).long()), TypeError, "int64 float /·255"),
     "grey images": (lambda: normalise(torch.ones(2, 1, 8, 8)), ValueError, "(2,·1,·8,·8) (B,·3,·H,·W) expand"),
@@ -355,6 +365,17 @@ def test_other_classes_and_another_size(host):
     assert torch.equal(model.pos_embed[:, 0], theirs["encoder.pos_embedding"][:, 0])
     same_classes = pretrained("vit_base_patch16_224", **TINY)
     assert torch.equal(same_classes.head.weight, theirs["heads.head.weight"])
+
+
+def test_a_published_swin_in_another_window(host):
+    theirs = torchvision.models.SwinTransformer([4, 4], 8, [2, 2], [2, 2], [4, 4]).state_dict()
+    host.put(theirs)
+    words = {"img_size": 32, "embed_dim": 8, "depths": (2, 2), "num_heads": (2, 2)}
+    model = pretrained("swin_tiny_patch4_window7_224", **words, window_size=4)
+    assert torch.equal(model.layers[1].downsample.norm.weight, theirs["features.2.norm.weight"])
+    assert torch.equal(model.head.weight, theirs["head.weight"])
+    model = pretrained("swin_tiny_patch4_window7_224", **words, window_size=7)
+    assert model.layers[0].blocks[0].attn.relative_position_bias_table.shape == (13 * 13, 2)
 
 
 def test_a_backbone(host):

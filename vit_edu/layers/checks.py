@@ -167,5 +167,5 @@ def check_grid(grid_size: tuple[int, int], window_size: tuple[int, int]) -> None
     """A window that divides both sides of a map, else ValueError."""
     check_window(window_size)
     if len(grid_size) != 2 or any(side % window for side, window in zip(grid_size, window_size)):
-        found, remedy = f"a map of (H, W) = {tuple(grid_size)} with {window_size=}", "pad the map, or change window_size"
-        raise complaint(found, "a window that divides both", remedy)
+        found = f"a map of (H, W) = {tuple(grid_size)} with {window_size=}"
+        raise complaint(found, "a window that divides both", "pad the map, or change window_size")

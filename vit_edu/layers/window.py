@@ -116,7 +116,7 @@ def fused_window_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: 
 
 @lru_cache(maxsize=16)
 def _kept(make: Callable[..., Tensor], *words) -> Tensor:
-    """make(*words), made once for all blocks and calls. A plain tensor even where the first call is for inference only."""
+    """make(*words), made once for all blocks and calls; a plain tensor even where that is in inference mode."""
     with torch.inference_mode(False):
         return make(*words)
 
@@ -156,7 +156,7 @@ class WindowAttention(nn.Module):
     def forward(self, x: Tensor, return_weights: bool = False) -> Tensor | tuple[Tensor, Tensor]:
         check_map(x, self.dim)
         (H, W), (Wh, Ww), device = x.shape[1:3], self.window_size, x.device
-        shift = (self.shift_size[0] if H > Wh else 0, self.shift_size[1] if W > Ww else 0)
+        shift = tuple(s if side > window else 0 for s, side, window in zip(self.shift_size, (H, W), self.window_size))
         if H % Wh or W % Ww:
             x = F.pad(x, (0, 0, 0, -W % Ww, 0, -H % Wh))
         grid = tuple(x.shape[1:3])

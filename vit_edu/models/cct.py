@@ -1,7 +1,6 @@
 """CCT: Hassani et al. 2021, "Escaping the Big Data Paradigm with Compact Transformers"."""
 
 import inspect
-from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 
@@ -10,7 +9,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from vit_edu.layers import Attention, Block, init_linear
-from vit_edu.layers.checks import check_at_least_one, check_images, check_sides, check_width
+from vit_edu.layers.checks import check_at_least_one, check_builders, check_images, check_sides, check_width, complaint
 
 from .vit import VisionTransformer
 
@@ -64,35 +63,20 @@ class CCTBlock(Block):
 class CCT(VisionTransformer):
     """A ViT with tokens from convolutions and, in place of the class token, sequence pooling.
 
-    Float images (B, in_chans, H, W) -> logits (B, num_classes), or features (B, embed_dim) where num_classes=0.
-    Intermediates and errors as VisionTransformer's. What the answer takes from each token is
-    model.attention_pool(seen["norm"]).softmax(dim=1), (B, N, 1).
+    Float images (B, in_chans, H, W) -> logits (B, num_classes); other words, intermediates and errors are ViT's. What
+    the answer takes from each token is model.attention_pool(seen["norm"]).softmax(dim=1), (B, N, 1).
     """
 
-    def __init__(
-        self,
-        img_size: int | tuple[int, int] = 32,
-        kernel_size: int = 3,
-        n_conv_layers: int = 1,
-        in_chans: int = 3,
-        num_classes: int = 10,
-        embed_dim: int = 256,
-        depth: int = 7,
-        num_heads: int = 4,
-        mlp_ratio: float = 2.0,
-        drop_path_rate: float = 0.0,
-        pos_embed: str = "learn",
-        dynamic_img_size: bool = False,
-        attention: Callable[..., nn.Module] = Attention,
-    ):
-        sizes = {"embed_dim": embed_dim, "depth": depth, "num_heads": num_heads, "mlp_ratio": mlp_ratio}
-        words = {"drop_path_rate": drop_path_rate, "pos_embed": pos_embed, "dynamic_img_size": dynamic_img_size}
-        words |= {"norm_eps": 1e-5, "class_token": False, "global_pool": "avg", "block": CCTBlock}
-        words["qkv_bias"] = "qkv_bias" not in inspect.signature(attention).parameters  # CCT has none; not every attention knows the word
-        words |= {"attention": attention, "embed_layer": partial(ConvTokenizer, n_conv_layers=n_conv_layers)}
-        super().__init__(img_size, kernel_size, in_chans, num_classes, **sizes, **words)
+    def __init__(self, img_size=32, kernel_size=3, n_conv_layers=1, num_classes=10, attention=Attention, **words):
+        check_builders(attention=attention)
+        ours = {"patch_size": kernel_size, "embed_layer": partial(ConvTokenizer, n_conv_layers=n_conv_layers)}
+        ours |= {"class_token": False, "reg_tokens": 0, "global_pool": "avg", "pre_norm": False, "block": CCTBlock}
+        ours |= {"norm_eps": 1e-5, "qkv_bias": "qkv_bias" not in inspect.signature(attention).parameters}  # else False
+        for word in ours.keys() & words:
+            raise complaint(f"{word}={words[word]!r}", "a word of CCT", f"leave {word} out", TypeError)
+        super().__init__(img_size, num_classes=num_classes, attention=attention, **ours, **words)
         self.norm, self.fc_norm = self.fc_norm, nn.Identity()  # this pooling reads tokens behind the norm
-        self.attention_pool = nn.Linear(embed_dim, 1)
+        self.attention_pool = nn.Linear(self.embed_dim, 1)
         self.attention_pool.apply(init_linear)
 
     def pool(self, x: Tensor) -> Tensor:

@@ -154,8 +154,8 @@ def check_text(tokens: Tensor, vocab_size: int, context_length: int) -> None:
     if tokens.ndim != 2 or not 1 <= tokens.shape[1] <= context_length:
         wanted = f"(B, L) with L from 1 to {context_length}"
         raise complaint(f"tokens of shape {tuple(tokens.shape)}", wanted, "use tokenize(texts, context_length)")
-    if tokens.device.type == "cpu" and tokens.numel() and not torch.compiler.is_compiling():
+    if tokens.device.type == "cpu" and not torch.compiler.is_compiling() and tokens.numel():
         low, high = tokens.min().item(), tokens.max().item()
         if low < 0 or high >= vocab_size:
-            remedy = "build the text encoder with the tokenizer's vocab_size"
-            raise complaint(f"tokens from {low} to {high}", f"0 to {vocab_size - 1}", remedy)
+            found, wanted = f"tokens from {low} to {high}", f"0 to {vocab_size - 1}"
+            raise complaint(found, wanted, "build the text encoder with the tokenizer's vocab_size")

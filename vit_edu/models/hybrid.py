@@ -29,8 +29,8 @@ def resnet_stages(name: str, stages: int, in_chans: int = 3) -> tuple[nn.Sequent
 class HybridEmbed(nn.Module):
     """A ResNet, and the patch embedding of its map: float images (B, in_chans, H, W) -> tokens (B, N, embed_dim).
 
-    The map is smaller than the image by 2^(stages+1), rounded up as convolutions do, so that with patch_size=1 every
-    image size goes. Takes PatchEmbed's place and raises as it does, also for an unknown backbone or stage.
+    The map is the image over 2^(stages+1), rounded up: with patch_size=1 every image size goes. Takes PatchEmbed's
+    place and raises as it does, also for an unknown backbone or stage.
     """
 
     def __init__(self, img_size, patch_size, in_chans, embed_dim, backbone, stages, bias=True, dynamic_img_size=False):

@@ -28,10 +28,9 @@ class BasicBlock(nn.Module):
 class ResNet(nn.Module):
     """Float images (B, in_chans, H, W) -> logits (B, num_classes), or features (B, embed_dim) where num_classes=0.
 
-    Stages of `depths` blocks, with `width` channels and twice as many in each that follows, embed_dim in the last. Its
-    size grows with the square of width: resnet20 of width 60 is as large as cct_7_3x1_32. Any image size goes.
-    model(images, return_intermediates=True) -> (logits, seen): the stages' maps seen["layer1"] and so on.
-    Raises ValueError for words or images that do not fit, TypeError for images of another dtype.
+    Stages of `depths` blocks; the first has `width` channels, each that follows twice as many, the last embed_dim.
+    A resnet20 of width 60 is as large as cct_7_3x1_32. Any image size goes; the intermediates are the stages' maps,
+    seen["layer1"] and so on. Raises ValueError for words or images that do not fit, TypeError for other dtypes.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Swin: Liu et al. 2021, "Swin Transformer: Hierarchical Vision Transformer using Shifted Windows". Section 3, figure 3."""
+"""Swin: Liu et al. 2021, "Hierarchical Vision Transformer using Shifted Windows". Section 3 and figure 3."""
 
 from collections.abc import Callable
 from functools import partial

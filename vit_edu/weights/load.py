@@ -42,13 +42,21 @@ def load_weights(
     Raises ValueError that lists what is missing, unexpected or of another shape, TypeError for other than tensors.
     """
     if not isinstance(model, nn.Module):
-        raise complaint(f"a {type(model).__name__} as model", "a model", "pass load_weights(model, weights)", TypeError)
+        raise complaint(
+            f"a model of type {type(model).__name__}", "a model", "pass load_weights(model, weights)", TypeError
+        )
     check_choice("source", source, list(TABLES))
+    if not isinstance(resize_positions, bool) and len(resize_positions) != 2:
+        raise complaint(f"{resize_positions=}", "True or a grid (rows, columns)", "try True")
     given = read(Path(state_dict)) if isinstance(state_dict, str | os.PathLike) else state_dict
-    own, family = model.state_dict(), _family(model, source)
+    own = model.state_dict()
     _check_state_dict(given, own)
+    if not _tables(model, source):
+        nearest, key = _nearest_source(model, given, default="vit_edu"), (source, _family(model))
+        remedy = NOT_THESE.get(key, f"give source={nearest!r}, if these are its names")
+        raise complaint(f"{source} weights for a {type(model).__name__}", " or ".join(TABLES[source]), remedy)
     called = {renamed(name, source): name for name in given}  # a name as the tables have it -> as it was given
-    table = max(TABLES[source][family], key=lambda table: len(_places(own, table).keys() & called.keys()))
+    table = max(_tables(model, source), key=lambda table: len(_places(own, table).keys() & called.keys()))
     kept = {there for name in HEADS for there in theirs(name, table)} if new_head else set()
     places = {there: place for there, place in _places(own, table).items() if there not in kept}
     values = {
@@ -57,7 +65,7 @@ def load_weights(
         if there in called
     }
 
-    left_out = LEFT_OUT.get((source, family), "$^").replace("OWN", "|".join(dict(model.named_children())))
+    left_out = LEFT_OUT.get((source, _family(model)), "$^").replace("OWN", "|".join(dict(model.named_children())))
     used = {called[there] for there in called if there in places or there in kept or re.search(left_out, there)}
     missing = [there for there in places if there not in called and not there.endswith("num_batches_tracked")]
     unexpected = [name for name in given if name not in used]
@@ -67,8 +75,10 @@ def load_weights(
         lists = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
         found = ", ".join(f"{len(names)} {what} ({_some(names)})" for what, names in lists.items() if names)
         differing = {*missing, *misshapen, *(renamed(name, source) for name in unexpected)}
-        remedy = _remedy(model, source, family, table, given, differing)
+        remedy = _remedy(model, source, table, given, differing)
         raise complaint(f"{source} weights with {found}", f"all of this {type(model).__name__} and no more", remedy)
+    if any(x.is_meta for x in own.values()):
+        raise complaint("a model on the meta device", "one with memory", "build it without torch.device('meta')")
     for there, value in values.items():
         places[there][1].copy_(value)  # into the model's dtype, on its device
     for name, whole in own.items():
@@ -109,7 +119,7 @@ def _fitted(
     lead = own.shape[: max(0, own.ndim - value.ndim)]
     value = value.reshape(lead + value.shape) if lead.numel() == 1 else value
     parent = model.get_submodule(name.rpartition(".")[0])
-    if name.endswith("relative_position_bias_table") and resize and value.ndim == 2:
+    if name.endswith("relative_position_bias_table") and resize and value.ndim == 2:  # (rows * columns, h)
         old, new = _square(len(value)), tuple(2 * side - 1 for side in parent.window_size)
         return layers.resize_positions(value[None], old, new, antialias=False)[0] if old and old != new else value
     grid = next((part.grid_size for part in parent.modules() if hasattr(part, "grid_size")), None)
@@ -136,29 +146,37 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
 
 
-def _family(model: nn.Module, source: str) -> str:
-    """The nearest of the model's classes that a table is for. Raises ValueError where the source has none."""
+def _family(model: nn.Module) -> str:
+    """The nearest of the model's classes that a table is for, at last nn.Module."""
     known = {family for tables in TABLES.values() for family in tables}
-    family = next((cls.__name__ for cls in type(model).__mro__ if cls.__name__ in known), "object")
-    family = "Module" if source == "vit_edu" else family
-    if family in TABLES[source]:
-        return family
-    remedy = NOT_THESE.get((source, family), "give source='vit_edu' if the names are the model's own")
-    raise complaint(f"{source} weights for a {type(model).__name__}", " or ".join(TABLES[source]), remedy)
+    return next(cls.__name__ for cls in type(model).__mro__ if cls.__name__ in known)
+
+
+def _tables(model: nn.Module, source: str) -> list[Table]:
+    return TABLES[source].get(_family(model), TABLES[source].get("Module", []))
+
+
+def _nearest_source(model: nn.Module, given: Mapping[str, Tensor], default: str) -> str:
+    """The source that has most of the given names for this model; of several the default, or the first."""
+    own, hits = model.state_dict(), {default: 0}
+    for source in TABLES:
+        names = {renamed(name, source) for name in given}
+        hits[source] = max((len(names & _places(own, table).keys()) for table in _tables(model, source)), default=0)
+    return max(hits, key=hits.get)
 
 
 def _check_state_dict(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
     """Names with tensors, not what a trainer wraps around them. Else TypeError or ValueError that says what to pass."""
     if not isinstance(given, Mapping):
         wanted = "a state dict or the path of a file"
-        raise complaint(f"a {type(given).__name__}", wanted, "pass model.state_dict()", TypeError)
+        raise complaint(f"weights of type {type(given).__name__}", wanted, "pass model.state_dict()", TypeError)
     for name, value in given.items():
         if isinstance(value, Mapping) and value and all(isinstance(x, Tensor) for x in value.values()):
             remedy = f"pass what is in there under {name!r}, as torch.load(path, weights_only=True)[{name!r}]"
             raise complaint(f"a checkpoint with {_some(list(map(repr, given)))}", "a state dict", remedy)
     for name, value in given.items():
         if not isinstance(name, str) or not isinstance(value, Tensor) or value.is_meta:
-            found = f"{name!r} with {'a tensor without values' if isinstance(value, Tensor) else repr(value):.50}"
+            found = f"{name!r} of type {type(value).__name__}{' on the meta device' * getattr(value, 'is_meta', False)}"
             raise complaint(found, "names with tensors alone", "leave it out, or pass the part with tensors", TypeError)
     for prefix in ("module.", "_orig_mod.", "model."):  # of DataParallel, of torch.compile, of Lightning
         if given and all(name.startswith(prefix) for name in given) and not any(n.startswith(prefix) for n in own):
@@ -166,22 +184,15 @@ def _check_state_dict(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) ->
             raise complaint(f"names that all begin with {prefix!r}", "the model's own names", remedy)
 
 
-def _remedy(model: nn.Module, source: str, family: str, table: Table, given: Mapping, differing: set[str]) -> str:
+def _remedy(model: nn.Module, source: str, table: Table, given: Mapping[str, Tensor], differing: set[str]) -> str:
     """What helps: one of the two words, the source that the names are of, or other settings."""
     heads = {there for name in HEADS for there in theirs(name, table)}
-    positions = {name for name in differing if re.search("pos_?embed|position|positional", name)}
+    positions = {name for name in differing if re.search("pos_?embed|position", name)}
     words = ["new_head=True to leave the classifier as it is"] if differing & heads else []
     words += ["resize_positions=True, or the grid (rows, columns) they are for"] if positions else []
     if not differing - heads - positions:
         return "give " + " and ".join(words)
-    names = {other: {renamed(name, other) for name in given} for other in TABLES}
-    fits = {
-        other: max(len(names[other] & _places(model.state_dict(), table).keys()) for table in TABLES[other][key])
-        for other in TABLES
-        for key in (family, "Module")
-        if key in TABLES[other]
-    }
-    best = max(fits, key=fits.get)
-    if fits[best] > fits[source]:
-        return f"give source={best!r}, whose names these are"
+    nearest = _nearest_source(model, given, default=source)
+    if nearest != source:
+        return f"give source={nearest!r}, whose names these are"
     return "build the model with the settings that these weights are for"
