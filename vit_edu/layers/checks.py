@@ -38,16 +38,19 @@ def check_heads(dim: int, num_heads: int) -> None:
         raise complaint(found, "a whole num_heads that divides dim", "change one of the two")
 
 
-def check_at_least_one(**counts: int) -> None:
-    """Every count is whole, 1 or more, else ValueError."""
-    check_at_least(1, **counts)
-
-
 def check_at_least(least: int, **counts: int) -> None:
     """Every count is whole and not below `least`, else ValueError."""
     for name, count in counts.items():
         if not isinstance(count, int) or count < least:
             raise complaint(f"{name}={count!r}", f"a whole number, {least} or more", f"change {name}")
+
+
+def check_each(**counts: tuple[int, ...]) -> None:
+    """Every tuple has whole numbers alone, 1 or more, and at least one of them, else ValueError."""
+    for name, several in counts.items():
+        if not isinstance(several, tuple | list) or not several:
+            raise complaint(f"{name}={several!r}", "a tuple of whole numbers", f"change {name}, as in {name}=(2, 2)")
+        check_at_least(1, **{f"{name}[{i}]": count for i, count in enumerate(several)})
 
 
 def check_choice(name: str, value: str, choices: list[str]) -> None:
@@ -158,8 +161,9 @@ def check_map(x: Tensor, dim: int) -> None:
 def check_window(window_size: tuple[int, int], shift_size: tuple[int, int] = (0, 0)) -> None:
     """Two pairs of whole numbers, on both sides 0 <= shift < window, else ValueError."""
     pairs = all(isinstance(size, tuple | list) and len(size) == 2 for size in (window_size, shift_size))
-    if not pairs or not all(0 <= shift < window for shift, window in zip(shift_size, window_size)):
-        found, wanted = f"{window_size=} with {shift_size=}", "pairs (rows, columns) with 0 <= shift < window"
+    whole = pairs and all(isinstance(side, int) for side in (*window_size, *shift_size))
+    if not whole or not all(0 <= shift < window for shift, window in zip(shift_size, window_size)):
+        found, wanted = f"{window_size=} with {shift_size=}", "whole pairs (rows, columns) with 0 <= shift < window"
         raise complaint(found, wanted, "(7, 7) with (0, 0) or (3, 3) are the published ones")
 
 

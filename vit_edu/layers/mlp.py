@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from .checks import check_at_least_one
+from .checks import check_at_least
 
 
 class Mlp(nn.Module):
@@ -15,7 +15,7 @@ class Mlp(nn.Module):
 
     def __init__(self, dim: int, hidden_dim: int, act_layer: type[nn.Module] = nn.GELU):
         super().__init__()
-        check_at_least_one(dim=dim, hidden_dim=hidden_dim)
+        check_at_least(1, dim=dim, hidden_dim=hidden_dim)
         self.fc1 = nn.Linear(dim, hidden_dim)
         self.act = act_layer()
         self.fc2 = nn.Linear(hidden_dim, dim)

@@ -4,12 +4,12 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from .checks import check_at_least_one, check_images, check_kernel, check_rank, check_sides, complaint
+from .checks import check_at_least, check_images, check_kernel, check_rank, check_sides, complaint
 
 
 def grid_of(img_size: tuple[int, int], patch_size: int) -> tuple[int, int]:
     """(H, W) -> (rows, columns) of patches. Raises ValueError where patch_size does not divide both."""
-    check_at_least_one(patch_size=patch_size)
+    check_at_least(1, patch_size=patch_size)
     if any(side < 1 or side % patch_size for side in img_size):
         found = f"a size (H, W) of {tuple(img_size)} with patch_size={patch_size}"
         raise complaint(found, "a patch_size that divides both", "resize or crop the image, or change patch_size")
@@ -83,12 +83,8 @@ class PatchEmbed(nn.Module):
         return grid_of(img_size, self.patch_size)
 
     def forward(self, images: Tensor) -> Tensor:
-        check_images(images, self.proj.in_channels, self.proj.weight.dtype)
-        size = tuple(images.shape[-2:])
-        if self.dynamic_img_size:
-            self.grid_of(size)
-        elif size != self.img_size:
-            remedy = f"resize the images, or build the model with img_size={size}"
-            raise complaint(f"images of (H, W) = {size}", f"{self.img_size}", remedy)
+        size = None if self.dynamic_img_size else self.img_size
+        check_images(images, self.proj.in_channels, self.proj.weight.dtype, size)
+        self.grid_of(images.shape[-2:])
         x = self.proj(images)  # (B, in_chans, H, W) -> (B, D, rows, columns)
         return rearrange(x, "B D rows columns -> B (rows columns) D")

@@ -9,7 +9,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from vit_edu.layers import Attention, Block, init_linear
-from vit_edu.layers.checks import check_at_least_one, check_builders, check_images, check_sides, check_width, complaint
+from vit_edu.layers.checks import check_at_least, check_builders, check_images, check_sides, check_width, complaint
 
 from .vit import VisionTransformer
 
@@ -22,7 +22,7 @@ class ConvTokenizer(nn.Module):
 
     def __init__(self, img_size, kernel_size, in_chans, embed_dim, n_conv_layers=1, dynamic_img_size=False):
         super().__init__()
-        check_at_least_one(kernel_size=kernel_size, n_conv_layers=n_conv_layers)
+        check_at_least(1, kernel_size=kernel_size, n_conv_layers=n_conv_layers)
         self.img_size, self.dynamic_img_size = check_sides(img_size), dynamic_img_size
         words = {"stride": max(1, kernel_size // 2 - 1), "padding": max(1, kernel_size // 2), "bias": False}
         widths = [in_chans, *[64] * (n_conv_layers - 1), embed_dim]

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vit_edu.layers import Attention, Block, QuickGELU, init_linear, run_block
-from vit_edu.layers.checks import check_at_least_one, check_encoder, check_heads, complaint
+from vit_edu.layers.checks import check_at_least, check_encoder, check_heads, complaint
 
 START, END, VOCAB_SIZE = 256, 257, 258  # behind the 256 bytes; the end is the largest number, as in the published CLIP
 
@@ -81,7 +81,7 @@ class TextTransformer(nn.Module):
     ):
         super().__init__()
         check_heads(embed_dim, num_heads)
-        check_at_least_one(vocab_size=vocab_size, context_length=context_length, depth=depth)
+        check_at_least(1, vocab_size=vocab_size, context_length=context_length, depth=depth)
         self.embed_dim, self.end_token = embed_dim, end_token
         self.token_embed = nn.Embedding(vocab_size, embed_dim)
         self.pos_embed = nn.Parameter(torch.empty(1, context_length, embed_dim).normal_(std=0.01))

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vit_edu.layers import init_linear
-from vit_edu.layers.checks import check_at_least_one, check_encoder, complaint
+from vit_edu.layers.checks import check_at_least, check_encoder, complaint
 
 
 def dino_loss(
@@ -38,7 +38,7 @@ class DINOHead(nn.Module):
 
     def __init__(self, dim: int, out_dim: int, hidden_dim: int = 2048, bottleneck_dim: int = 256):
         super().__init__()
-        check_at_least_one(dim=dim, out_dim=out_dim, hidden_dim=hidden_dim, bottleneck_dim=bottleneck_dim)
+        check_at_least(1, dim=dim, out_dim=out_dim, hidden_dim=hidden_dim, bottleneck_dim=bottleneck_dim)
         wide = [nn.Linear(dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, hidden_dim), nn.GELU()]
         self.mlp = nn.Sequential(*wide, nn.Linear(hidden_dim, bottleneck_dim)).apply(init_linear)
         self.last_layer = nn.Linear(bottleneck_dim, out_dim, bias=False)

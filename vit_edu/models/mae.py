@@ -5,7 +5,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from vit_edu.layers import Block, PatchEmbed, patchify, random_masking, run_block, sincos_position, unpatchify
-from vit_edu.layers.checks import check_at_least_one, check_float, check_images, complaint
+from vit_edu.layers.checks import check_at_least, check_float, check_images, complaint
 
 from .vit import VisionTransformer
 
@@ -96,7 +96,7 @@ class MAE(nn.Module):
             remedy = "build one with create_model('vit_tiny_patch16_224')"
             raise complaint(f"an encoder of {type(encoder).__name__}", "a ViT on patches", remedy, TypeError)
         embed, P, N = encoder.patch_embed, encoder.num_prefix_tokens, encoder.patch_embed.num_patches
-        check_at_least_one(decoder_depth=decoder_depth)
+        check_at_least(1, decoder_depth=decoder_depth)
         if not 1 <= int(N * (1 - mask_ratio)) < N:
             wanted = "at least one patch kept and one removed"
             raise complaint(f"mask_ratio={mask_ratio} for {N} patches", wanted, "0.75 removes three in four")

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from vit_edu.layers.checks import check_at_least, check_at_least_one, check_images, check_sides
+from vit_edu.layers.checks import check_at_least, check_each, check_images, check_sides
 
 
 class BasicBlock(nn.Module):
@@ -42,7 +42,8 @@ class ResNet(nn.Module):
         width: int = 16,
     ):
         super().__init__()
-        check_at_least_one(in_chans=in_chans, width=width, **{f"depths[{i}]": depth for i, depth in enumerate(depths)})
+        check_each(depths=depths)
+        check_at_least(1, in_chans=in_chans, width=width)
         check_at_least(0, num_classes=num_classes)
         self.img_size, self.num_classes = check_sides(img_size), num_classes
         self.embed_dim = width * 2 ** (len(depths) - 1)

@@ -10,6 +10,7 @@ from vit_edu.layers import Block, PatchMerging, WindowAttention, init_linear, ru
 from vit_edu.layers.checks import (
     check_at_least,
     check_builders,
+    check_each,
     check_images,
     check_sides,
     check_window,
@@ -102,9 +103,9 @@ class SwinTransformer(nn.Module):
         check_at_least(0, num_classes=num_classes)
         check_rate(drop_path_rate)
         check_builders(attention=attention)
-        if len(depths) != len(num_heads) or not depths or min(depths) < 1:
-            wanted = "as many numbers of heads as depths, and a block in every stage"
-            raise complaint(f"{depths=} with {num_heads=}", wanted, "change one of the two")
+        check_each(depths=depths, num_heads=num_heads)
+        if len(depths) != len(num_heads):
+            raise complaint(f"{depths=} with {num_heads=}", "one number of each a stage", "change one of the two")
         self.img_size, self.patch_size, self.num_classes = check_sides(img_size), patch_size, num_classes
         self._check_size(self.img_size)
         self.embed_dim, self.num_features = embed_dim, embed_dim * 2 ** (len(depths) - 1)
