@@ -53,8 +53,8 @@ def our_clip_vision(**words):
     return ours(pre_norm=True, act_layer=layers.QuickGELU, **{"norm_eps": 1e-5} | words)
 
 
-def our_clip():
-    text = models.TextTransformer(vocab_size=20, context_length=6, embed_dim=16, depth=2, num_heads=2)
+def our_clip(context_length=6):
+    text = models.TextTransformer(20, context_length, embed_dim=16, depth=2, num_heads=2)
     return models.CLIP(our_clip_vision(num_classes=0), text, embed_dim=10)
 
 
@@ -467,11 +467,116 @@ def test_positions_of_another_grid_than_a_square():
 
 def test_as_many_positions_in_another_grid():
     theirs, model = randomised(timms()), ours(img_size=(8, 32)).double()
-    load_weights(model, theirs.state_dict(), resize_positions=True)
+    load_weights(model, theirs.state_dict(), resize_positions=(4, 4))
     assert torch.equal(model.pos_embed, resample_abs_pos_embed(theirs.pos_embed, (2, 8)))
     theirs = randomised(timms(img_size=(8, 32)))
     load_weights(model, theirs.state_dict())
     assert torch.equal(model.pos_embed, theirs.pos_embed)
+
+
+FITTING = {  # what -> (source, theirs, ours) of one grid, whose numbers could be taken for another
+    "registers": (
+        "timm",
+        partial(timms, img_size=12, reg_tokens=4, no_embed_class=True),
+        partial(ours, img_size=12, reg_tokens=4),
+    ),
+    "wide": ("timm", partial(timms, img_size=(8, 32)), partial(ours, img_size=(8, 32))),
+    "a wide window": (
+        "torchvision",
+        partial(torchvision.models.SwinTransformer, [2, 2], 8, [2], [1], [2, 14], num_classes=7),
+        partial(our_swin, depths=(2,), num_heads=(1,), window_size=(2, 14)),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", FITTING)
+def test_what_fits_is_not_resized(what):
+    source, their_build, our_build = FITTING[what]
+    theirs = randomised(their_build())
+    plain, asked = (
+        load_weights(our_build(), theirs.state_dict(), source, resize_positions=resize) for resize in (False, True)
+    )
+    assert all(torch.equal(x, asked.state_dict()[name]) for name, x in plain.state_dict().items())
+
+
+def test_tables_of_another_window_that_is_no_square():
+    theirs = randomised(torchvision.models.SwinTransformer([2, 2], 8, [2], [1], [4, 8], num_classes=7))
+    words = {"depths": (2,), "num_heads": (1,)}
+    model = our_swin(**words, window_size=(8, 8)).double()
+    load_weights(model, theirs.state_dict(), "torchvision", resize_positions=(4, 8))
+    table = theirs.features[1][0].attn.relative_position_bias_table
+    grid = table.T.reshape(1, 1, 7, 15).float()
+    wanted = nn.functional.interpolate(grid, (15, 15), mode="bicubic").double().flatten()[:, None]
+    assert_equal(model.layers[0].blocks[0].attn.relative_position_bias_table, wanted, "table", 1e-12)
+
+
+def test_ccts_positions_are_resized_as_its_authors_do():
+    theirs, model = randomised(their_cct()), our_cct(img_size=24).double()
+    load_weights(model, theirs.state_dict(), "vit_pytorch", resize_positions=True)
+    old = theirs.classifier.positional_emb.float().reshape(1, 4, 4, 24).permute(0, 3, 1, 2)
+    wanted = nn.functional.interpolate(old, (6, 6), mode="bilinear").flatten(2).transpose(1, 2).double()
+    assert_equal(model.pos_embed, wanted, "positions", 1e-12)
+
+
+def test_half_precision_is_resized_in_full():
+    state = randomised(timms()).half().state_dict()
+    half, full = (
+        load_weights(ours(img_size=24), {k: x.to(dtype) for k, x in state.items()}, resize_positions=True)
+        for dtype in (torch.float16, torch.float32)
+    )
+    assert torch.equal(half.pos_embed, full.pos_embed)
+
+
+def test_a_whole_mae_of_its_authors_fills_a_vit():
+    mae, model = randomised(our_mae()), ours(num_classes=0).double()
+    state = {name.removeprefix("encoder."): x for name, x in mae.state_dict().items()}
+    load_weights(model, state)
+    assert torch.equal(model.blocks[1].mlp.fc1.weight, mae.encoder.blocks[1].mlp.fc1.weight)
+
+
+def test_a_tower_with_a_head_is_refused():
+    text = models.TextTransformer(vocab_size=20, context_length=6, embed_dim=16, depth=2, num_heads=2)
+    for encoder, build, theirs in (
+        (our_clip_vision(), lambda tower: models.CLIP(tower, text, embed_dim=10), hf_clip),
+        (ours(), lambda tower: models.MAE(tower, decoder_embed_dim=16, decoder_depth=2, decoder_num_heads=2), hf_mae),
+    ):
+        model, before = build(encoder), encoder.head.bias.clone()
+        with pytest.raises(ValueError, match=r"2 missing \(.*num_classes=0"):
+            load_weights(model, theirs().state_dict(), "transformers")
+        assert torch.equal(encoder.head.bias, before)
+
+
+REMEDIES = {  # what does not fit -> (source, theirs, ours, what helps)
+    "no positions there": ("timm", partial(timms, pos_embed="none"), ours, "settings"),
+    "none here": ("timm", timms, partial(ours, pos_embed="none"), "settings"),
+    "positions of a text": ("transformers", hf_clip, partial(our_clip, 7), "settings"),
+    "a window that timm made smaller": (
+        "timm",
+        partial(timm.models.SwinTransformer, **SWIN | {"img_size": 16}),
+        our_swin,
+        "larger img_size",
+    ),
+    "two heads in one": (
+        "timm",
+        partial(timms, timm.models.deit.VisionTransformerDistilled),
+        ours,
+        "DistilledVisionTransformer",
+    ),
+    "one head in two": (
+        "transformers",
+        partial(hf, "DeiTForImageClassification", "DeiTConfig"),
+        partial(ours, models.DistilledVisionTransformer),
+        "reg_tokens=1",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REMEDIES)
+def test_the_remedy_is_one_that_helps(what):
+    source, their_build, our_build, remedy = REMEDIES[what]
+    with pytest.raises(ValueError, match=remedy) as caught:
+        load_weights(our_build(), their_build().state_dict(), source)
+    assert "resize_positions" not in str(caught.value)
 
 
 def test_positions_without_those_of_the_registers():

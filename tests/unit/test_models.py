@@ -236,6 +236,11 @@ def tiny(**words):
     return create_model("vit_tiny_patch16_224", **(VIT | words))
 
 
+def under_autocast(name):
+    with torch.autocast("cpu", torch.bfloat16):
+        small(name)[0](images.double())
+
+
 BAD_INPUT = {  # what -> (call, error, what the sentence must hold: found, wanted, remedy)
     "image size": (lambda: vit(img_size=33), ValueError, "(33,·33) patch_size=8 divides"),
     "one side": (lambda: vit(img_size=(32, 36)), ValueError, "(32,·36) divides"),
@@ -259,7 +264,29 @@ BAD_INPUT = {  # what -> (call, error, what the sentence must hold: found, wante
     "classes as None": (lambda: vit(num_classes=None), ValueError, "num_classes=None 0·or·more"),
     "classes as text": (lambda: vit(num_classes="10"), ValueError, "num_classes='10' whole"),
     "registers below 0": (lambda: vit(reg_tokens=-1), ValueError, "reg_tokens=-1"),
-    "no hidden width": (lambda: vit(mlp_ratio=0), ValueError, "hidden_dim=0"),
+    "no hidden width": (lambda: vit(mlp_ratio=0.01), ValueError, "hidden_dim=0"),
+    "MLP as text": (lambda: vit(mlp_ratio="7"), ValueError, "mlp_ratio='7' above·0"),
+    "MLP of no number": (lambda: vit(mlp_ratio=float("nan")), ValueError, "mlp_ratio=nan"),
+    "eps": (lambda: vit(norm_eps=0), ValueError, "norm_eps=0 above·0"),
+    "eps as text": (lambda: vit(norm_eps="1e-6"), ValueError, "norm_eps='1e-6'"),
+    "class tokens": (lambda: vit(class_token=3), ValueError, "class_token=3 True False"),
+    "name as list": (lambda: create_model(["vit"]), ValueError, "['vit']"),
+    "another embed_layer": (
+        lambda: create_model("vit_tiny_resnet18_224", embed_layer=layers.PatchEmbed),
+        TypeError,
+        "embed_layer HybridViT leave·embed_layer·out",
+    ),
+    "registers beside the second head": (
+        lambda: create_model("deit_tiny_distilled_patch16_224", reg_tokens=4),
+        TypeError,
+        "reg_tokens=4 leave·reg_tokens·out",
+    ),
+    "no class token for two heads": (
+        lambda: create_model("deit_tiny_distilled_patch16_224", class_token=False),
+        TypeError,
+        "class_token=False leave·class_token·out",
+    ),
+    "attention of mobilevit": (lambda: create_model("mobilevit_xxs", attention="a"), TypeError, "attention str class"),
     "drop rate": (lambda: vit(drop_path_rate=1.0), ValueError, "1.0 0·<=·rate·<·1"),
     "drop rate of one block": (lambda: vit(drop_path_rate=1.0, depth=1), ValueError, "1.0 rate"),
     "drop rate as text": (lambda: vit(drop_path_rate="0.1"), ValueError, "'0.1' rate"),
@@ -310,6 +337,17 @@ for _name in SMALL:  # what every model is told at its door
             lambda name=_name: small(name)[0](images.double()),
             TypeError,
             "float64 float32 model.to",
+        ),
+        f"{_name}: no height": (
+            lambda name=_name: small(name)[0](torch.rand(2, 3, 0, 32)),
+            ValueError,
+            "(2,·3,·0,·32) (B,·C,·H,·W)",
+        ),
+        f"{_name}: float64 under autocast": (lambda name=_name: under_autocast(name), TypeError, "float64 float32"),
+        f"{_name}: one class": (
+            lambda name=_name: create_model(name, num_classes=True),
+            ValueError,
+            "num_classes=True",
         ),
         f"{_name}: numpy": (lambda name=_name: small(name)[0](images.numpy()), TypeError, "ndarray tensor"),
         f"{_name}: classes": (lambda name=_name: create_model(name, num_classes=-1), ValueError, "num_classes=-1"),

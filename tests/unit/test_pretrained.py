@@ -152,7 +152,32 @@ BAD_INPUT = {  # what -> (call, error, what the sentence must hold: found, wante
     "DataParallel": (
         lambda: load_weights(vit(), {f"module.{name}": x for name, x in OWN.items()}),
         ValueError,
-        "'module.' name.removeprefix('module.')",
+        "'module.' k.removeprefix('module.')",
+    ),
+    "averaged": (
+        lambda: load_weights(vit(), {f"module.{name}": x for name, x in OWN.items()} | {"n_averaged": torch.tensor(1)}),
+        ValueError,
+        "'module.' k.startswith('module.')",
+    ),
+    "a backbone": (
+        lambda: torchvision_too(vit(), {f"backbone.{name}": x for name, x in THEIRS.items()}),
+        ValueError,
+        "'backbone.' k.removeprefix('backbone.')",
+    ),
+    "a number to resize to": (
+        lambda: load_weights(vit(), OWN, resize_positions=5),
+        ValueError,
+        "resize_positions=5 (rows,·columns)",
+    ),
+    "floats to resize to": (
+        lambda: load_weights(vit(), OWN, resize_positions=(4.0, 4.0)),
+        ValueError,
+        "resize_positions=(4.0,·4.0) whole",
+    ),
+    "sparse": (
+        lambda: load_weights(vit(), OWN | {"norm.bias": OWN["norm.bias"].to_sparse()}),
+        TypeError,
+        "'norm.bias' sparse_coo dense",
     ),
     "a number": (lambda: load_weights(vit(), OWN | {"epoch": 3}), TypeError, "'epoch' int tensors leave"),
     "a number as name": (lambda: load_weights(vit(), OWN | {3: OWN["norm.bias"]}), TypeError, "3 names"),
@@ -360,6 +385,8 @@ def test_a_published_model_is_fetched_once(host, capsys):
 def test_other_classes_and_another_size(host):
     theirs = torchvisions(1000)
     host.put(theirs)
+    wide = pretrained("vit_base_patch16_224", **TINY | {"img_size": (8, 32)})  # as many patches, in another grid
+    assert not torch.equal(wide.pos_embed, pretrained("vit_base_patch16_224", **TINY).pos_embed)
     model = pretrained("vit_base_patch16_224", **TINY | {"img_size": (24, 8)}, num_classes=3)
     assert model(torch.rand(1, 3, 24, 8)).shape == (1, 3)
     assert torch.equal(model.pos_embed[:, 0], theirs["encoder.pos_embedding"][:, 0])

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from .attention import Attention
-from .checks import check_width
+from .checks import check_positive, check_width
 from .drop_path import DropPath
 from .mlp import Mlp
 
@@ -32,6 +32,7 @@ class Block(nn.Module):
         attention: Callable[..., nn.Module] = Attention,
     ):
         super().__init__()
+        check_positive(mlp_ratio=mlp_ratio, norm_eps=norm_eps)
         self.dim = dim
         self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
         self.attn = attention(dim, num_heads) if qkv_bias else attention(dim, num_heads, qkv_bias=False)

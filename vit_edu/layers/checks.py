@@ -9,6 +9,11 @@ def complaint(found: str, wanted: str, remedy: str, error: type[Exception] = Val
     return error(f"{found} found, wanted {wanted}; {remedy}.")
 
 
+def whole(x: object) -> bool:
+    """An int, and not True or False."""
+    return isinstance(x, int) and not isinstance(x, bool)
+
+
 def check_float(name: str, x: Tensor) -> None:
     """Any float dtype, else TypeError."""
     if not x.is_floating_point():
@@ -33,7 +38,7 @@ def check_width(x: Tensor, dim: int) -> None:
 
 def check_heads(dim: int, num_heads: int) -> None:
     """num_heads divides dim, else ValueError."""
-    if not (isinstance(dim, int) and isinstance(num_heads, int)) or min(dim, num_heads) < 1 or dim % num_heads:
+    if not (whole(dim) and whole(num_heads)) or min(dim, num_heads) < 1 or dim % num_heads:
         found = f"dim={dim} with num_heads={num_heads}"
         raise complaint(found, "a whole num_heads that divides dim", "change one of the two")
 
@@ -41,8 +46,21 @@ def check_heads(dim: int, num_heads: int) -> None:
 def check_at_least(least: int, **counts: int) -> None:
     """Every count is whole and not below `least`, else ValueError."""
     for name, count in counts.items():
-        if not isinstance(count, int) or count < least:
+        if not whole(count) or count < least:
             raise complaint(f"{name}={count!r}", f"a whole number, {least} or more", f"change {name}")
+
+
+def check_positive(**numbers: float) -> None:
+    """Every number is above 0 and finite, else ValueError."""
+    for name, number in numbers.items():
+        if not isinstance(number, int | float) or not 0 < number < float("inf"):
+            raise complaint(f"{name}={number!r}", "a number above 0", f"change {name}")
+
+
+def check_free(model: str, taken: set[str], words: dict[str, object]) -> None:
+    """None of the words is one that the model gives to its parent itself, else TypeError."""
+    for word in taken & words.keys():
+        raise complaint(f"{word}={words[word]!r}", f"a word of {model}", f"leave {word} out", TypeError)
 
 
 def check_each(**counts: tuple[int, ...]) -> None:
@@ -93,7 +111,10 @@ def check_images(
         remedy = f"put the channels second, or build the layer with in_chans={images.shape[1]}"
         raise complaint(f"images of shape {tuple(images.shape)}", f"(B, {in_chans}, H, W)", remedy)
     check_float("images", images)
-    if dtype not in (None, images.dtype) and not torch.is_autocast_enabled(images.device.type):
+    # autocast changes the dtype by itself, but not that of float64
+    if dtype not in (None, images.dtype) and (
+        images.dtype == torch.float64 or not torch.is_autocast_enabled(images.device.type)
+    ):
         remedy = "use images.to(dtype), or model.to(images.dtype)"
         raise complaint(f"images of {images.dtype}", f"{dtype}, that of the weights", remedy, TypeError)
     if img_size not in (None, tuple(images.shape[-2:])):
@@ -101,20 +122,26 @@ def check_images(
         raise complaint(f"images of (H, W) = {tuple(images.shape[-2:])}", f"{img_size}", remedy)
 
 
+def check_some(images: Tensor) -> None:
+    """At least one, since a loss is a mean over them, else ValueError."""
+    if not len(images):
+        raise complaint("0 images", "1 or more", "leave an empty batch out")
+
+
 def check_rank(images: Tensor) -> None:
     """(B, C, H, W), else ValueError; TypeError for what is no tensor."""
     if not isinstance(images, Tensor):
         remedy = "make one with torch.as_tensor, of a picture with torchvision's pil_to_tensor"
         raise complaint(f"images of type {type(images).__name__}", "a tensor (B, C, H, W)", remedy, TypeError)
-    if images.ndim != 4:
+    if images.ndim != 4 or not all(images.shape[1:]):
         remedy = "make one image a batch with image[None]"
-        raise complaint(f"images of shape {tuple(images.shape)}", "(B, C, H, W)", remedy)
+        raise complaint(f"images of shape {tuple(images.shape)}", "(B, C, H, W), of which B alone may be 0", remedy)
 
 
 def check_sides(img_size: int | tuple[int, int]) -> tuple[int, int]:
     """One side or (H, W) -> (H, W), both 1 or more, else ValueError."""
     sides = img_size if isinstance(img_size, tuple | list) else (img_size, img_size)
-    if len(sides) != 2 or any(not isinstance(side, int) or side < 1 for side in sides):
+    if len(sides) != 2 or any(not whole(side) or side < 1 for side in sides):
         raise complaint(f"img_size={img_size!r}", "one side or (H, W), whole and 1 or more", "change img_size")
     return tuple(sides)
 
@@ -161,8 +188,8 @@ def check_map(x: Tensor, dim: int) -> None:
 def check_window(window_size: tuple[int, int], shift_size: tuple[int, int] = (0, 0)) -> None:
     """Two pairs of whole numbers, on both sides 0 <= shift < window, else ValueError."""
     pairs = all(isinstance(size, tuple | list) and len(size) == 2 for size in (window_size, shift_size))
-    whole = pairs and all(isinstance(side, int) for side in (*window_size, *shift_size))
-    if not whole or not all(0 <= shift < window for shift, window in zip(shift_size, window_size)):
+    pairs = pairs and all(map(whole, (*window_size, *shift_size)))
+    if not pairs or not all(0 <= shift < window for shift, window in zip(shift_size, window_size)):
         found, wanted = f"{window_size=} with {shift_size=}", "whole pairs (rows, columns) with 0 <= shift < window"
         raise complaint(found, wanted, "(7, 7) with (0, 0) or (3, 3) are the published ones")
 

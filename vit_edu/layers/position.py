@@ -44,12 +44,13 @@ def resize_positions(
     new_grid_size: tuple[int, int],
     antialias: bool = True,
     align_corners: bool = False,
+    mode: str = "bicubic",
 ) -> Tensor:
-    """Learned positions for another grid, bicubic: Dosovitskiy et al. 2021, section 3.2.
+    """Learned positions for another grid: Dosovitskiy et al. 2021, section 3.2.
 
     pos_embed (1, P+N, C) for grid_size (rows, columns), N = rows*columns -> (1, P+N', C) for new_grid_size. The P
     positions before the patches' stay as they are. timm smooths where the grid shrinks, MAE, DINO and transformers do
-    not (antialias=False), torchvision neither, but with align_corners. Interpolated in float32.
+    not (antialias=False), torchvision neither, but with align_corners, CCT is "bilinear". Interpolated in float32.
     Raises ValueError where N is more than there is.
     """
     N, num_prefix = grid_size[0] * grid_size[1], pos_embed.shape[1] - grid_size[0] * grid_size[1]
@@ -58,6 +59,6 @@ def resize_positions(
         raise complaint(found, f"(1, P+{N}, C) and no empty grid", "give the grid that the positions were made for")
     prefix, patches = pos_embed[:, :num_prefix], pos_embed[:, num_prefix:]  # (1, P, C), (1, N, C)
     patches = rearrange(patches.float(), "B (rows columns) C -> B C rows columns", rows=grid_size[0])
-    patches = F.interpolate(patches, new_grid_size, mode="bicubic", align_corners=align_corners, antialias=antialias)
+    patches = F.interpolate(patches, new_grid_size, mode=mode, align_corners=align_corners, antialias=antialias)
     patches = rearrange(patches, "B C rows columns -> B (rows columns) C").to(pos_embed.dtype)  # (1, N', C)
     return torch.cat([prefix, patches], dim=1)  # (1, P+N', C)

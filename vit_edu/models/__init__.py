@@ -69,7 +69,7 @@ def create_model(name: str, **words) -> nn.Module:
     both say what is nearest.
     """
     for family, models in _FAMILIES.items():
-        if name in models:
+        if str(name) in models:
             known = _constructor_words(family)
             for word in words:
                 if word not in known:

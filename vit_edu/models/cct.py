@@ -9,7 +9,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from vit_edu.layers import Attention, Block, init_linear
-from vit_edu.layers.checks import check_at_least, check_builders, check_images, check_sides, check_width, complaint
+from vit_edu.layers.checks import check_at_least, check_builders, check_free, check_images, check_sides, check_width
 
 from .vit import VisionTransformer
 
@@ -72,8 +72,7 @@ class CCT(VisionTransformer):
         ours = {"patch_size": kernel_size, "embed_layer": partial(ConvTokenizer, n_conv_layers=n_conv_layers)}
         ours |= {"class_token": False, "reg_tokens": 0, "global_pool": "avg", "pre_norm": False, "block": CCTBlock}
         ours |= {"norm_eps": 1e-5, "qkv_bias": "qkv_bias" not in inspect.signature(attention).parameters}  # else False
-        for word in ours.keys() & words:
-            raise complaint(f"{word}={words[word]!r}", "a word of CCT", f"leave {word} out", TypeError)
+        check_free("CCT", ours.keys(), words)
         super().__init__(img_size, num_classes=num_classes, attention=attention, **ours, **words)
         self.norm, self.fc_norm = self.fc_norm, nn.Identity()  # this pooling reads tokens behind the norm
         self.attention_pool = nn.Linear(self.embed_dim, 1)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vit_edu.layers import Attention, Block, QuickGELU, init_linear, run_block
-from vit_edu.layers.checks import check_at_least, check_encoder, check_heads, complaint
+from vit_edu.layers.checks import check_at_least, check_builders, check_encoder, check_heads, check_some, complaint
 
 START, END, VOCAB_SIZE = 256, 257, 258  # behind the 256 bytes; the end is the largest number, as in the published CLIP
 
@@ -19,6 +19,9 @@ def tokenize(texts: str | list[str], context_length: int = 77) -> Tensor:
     Any language goes and there is no vocabulary to learn, but an emoji costs 4 tokens or more. The zeros are never
     looked at, see TextTransformer. Raises TypeError for what is no text, ValueError for a text that is too long.
     """
+    check_at_least(2, context_length=context_length)
+    if not isinstance(texts, str | list | tuple):
+        raise complaint(f"texts of type {type(texts).__name__}", "a list of str", "use [text, text]", TypeError)
     rows = []
     for text in [texts] if isinstance(texts, str) else texts:
         if not isinstance(text, str):
@@ -53,6 +56,7 @@ def clip_loss(image_features: Tensor, text_features: Tensor, logit_scale: Tensor
     if len(image_features) != len(text_features):
         remedy = "give each image its text; clip_logits takes any number"
         raise complaint(f"{len(image_features)} images with {len(text_features)} texts", "as many", remedy)
+    check_some(image_features)
     logits = clip_logits(image_features, text_features, logit_scale)  # (B, B)
     right = torch.arange(len(logits), device=logits.device)  # the diagonal
     return (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
@@ -82,6 +86,9 @@ class TextTransformer(nn.Module):
         super().__init__()
         check_heads(embed_dim, num_heads)
         check_at_least(1, vocab_size=vocab_size, context_length=context_length, depth=depth)
+        check_builders(act_layer=act_layer)
+        if end_token is not None and end_token not in range(vocab_size):
+            raise complaint(f"{end_token=}", f"0 to {vocab_size - 1}, or None", "give the tokenizer's own")
         self.embed_dim, self.end_token = embed_dim, end_token
         self.token_embed = nn.Embedding(vocab_size, embed_dim)
         self.pos_embed = nn.Parameter(torch.empty(1, context_length, embed_dim).normal_(std=0.01))
@@ -118,6 +125,7 @@ class CLIP(nn.Module):
     def __init__(self, visual: nn.Module, text: TextTransformer, embed_dim: int = 512):
         super().__init__()
         check_encoder(visual)
+        check_at_least(1, embed_dim=embed_dim)
         if not isinstance(text, TextTransformer):
             found, remedy = f"a text encoder of {type(text).__name__}", "use CLIP(create_model(...), TextTransformer())"
             raise complaint(found, "a TextTransformer", remedy, TypeError)
@@ -149,8 +157,9 @@ class CLIP(nn.Module):
 
 
 def check_text(tokens: Tensor, vocab_size: int, context_length: int) -> None:
-    if tokens.dtype not in (torch.int64, torch.int32):
-        raise complaint(f"tokens of {tokens.dtype}", "torch.int64", "use tokenize(texts)", TypeError)
+    if not isinstance(tokens, Tensor) or tokens.dtype not in (torch.int64, torch.int32):
+        found = f"tokens of {getattr(tokens, 'dtype', type(tokens).__name__)}"
+        raise complaint(found, "torch.int64", "use tokenize(texts)", TypeError)
     if tokens.ndim != 2 or not 1 <= tokens.shape[1] <= context_length:
         wanted = f"(B, L) with L from 1 to {context_length}"
         raise complaint(f"tokens of shape {tuple(tokens.shape)}", wanted, "use tokenize(texts, context_length)")

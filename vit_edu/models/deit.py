@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from vit_edu.layers import init_linear
-from vit_edu.layers.checks import check_choice
+from vit_edu.layers.checks import check_choice, check_free
 
 from .vit import VisionTransformer
 
@@ -17,6 +17,7 @@ class DistilledVisionTransformer(VisionTransformer):
     """
 
     def __init__(self, *args, **words):
+        check_free("DistilledVisionTransformer", {"class_token", "reg_tokens"}, words)
         super().__init__(*args, reg_tokens=1, **words)
         check_choice("global_pool", self.global_pool, ["token"])
         self.head_dist = nn.Linear(self.embed_dim, self.num_classes) if self.num_classes else nn.Identity()

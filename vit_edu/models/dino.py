@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vit_edu.layers import init_linear
-from vit_edu.layers.checks import check_at_least, check_encoder, complaint
+from vit_edu.layers.checks import check_at_least, check_encoder, check_positive, check_rank, check_some, complaint
 
 
 def dino_loss(
@@ -17,9 +17,13 @@ def dino_loss(
 
     The teacher's logits are centred with center (K,), lest one answer win, and sharpened, lest all win alike; they get
     no gradient. Student's and teacher's crop i are the same, and skipped. Computed in the dtype of the centre.
+    Raises ValueError where there are no two crops to compare.
     """
     targets = [((x.detach() - center) / teacher_temp).softmax(dim=-1) for x in teacher_logits]  # (B, K) each
     answers = [(x.to(center.dtype) / student_temp).log_softmax(dim=-1) for x in student_logits]  # (B, K) each
+    if len(targets) < 1 or len(answers) < 2:
+        found = f"{len(answers)} crops of the student and {len(targets)} of the teacher"
+        raise complaint(found, "2 or more and 1 or more", "give one list of logits (B, K) for each")
     pairs = [(p, log_q) for i, p in enumerate(targets) for j, log_q in enumerate(answers) if i != j]
     return sum(-(p * log_q).sum(dim=-1).mean() for p, log_q in pairs) / len(pairs)
 
@@ -73,6 +77,7 @@ class DINO(nn.Module):
     ):
         super().__init__()
         check_encoder(encoder)
+        check_positive(student_temp=student_temp, teacher_temp=teacher_temp)
         self.student_temp, self.teacher_temp = student_temp, teacher_temp
         head = DINOHead(encoder.embed_dim, out_dim, hidden_dim, bottleneck_dim)
         self.student = nn.ModuleDict({"backbone": encoder, "head": head})
@@ -116,8 +121,8 @@ class DINO(nn.Module):
 
         The statistics of batch norms follow as well. Raises ValueError outside [0, 1].
         """
-        if not 0 <= momentum <= 1:
-            raise complaint(f"momentum={momentum}", "0 <= momentum <= 1", "0.996 moves the teacher by 0.4 %")
+        if not isinstance(momentum, int | float) or not 0 <= momentum <= 1:
+            raise complaint(f"momentum={momentum!r}", "0 <= momentum <= 1", "0.996 moves the teacher by 0.4 %")
         for mine, theirs in zip(self.teacher.state_dict().values(), self.student.state_dict().values()):
             if mine.is_floating_point():
                 mine.lerp_(theirs, 1 - momentum)
@@ -126,10 +131,13 @@ class DINO(nn.Module):
 def check_crops(crops: list[Tensor], patch_embed: nn.Module | None) -> None:
     if not isinstance(crops, list | tuple):
         raise complaint(f"crops of type {type(crops).__name__}", "a list of tensors", "use [crop, crop]", TypeError)
-    batches, sizes = [len(crop) for crop in crops], {tuple(crop.shape[-2:]) for crop in crops}
-    if len(crops) < 2 or len(set(batches)) > 1:
-        found = f"{len(crops)} crops of {batches} images"
-        raise complaint(found, "two global crops or more, of as many images each", "crop every image as often")
+    for crop in crops:
+        check_rank(crop)
+        check_some(crop)
+    shapes, sizes = [tuple(crop.shape[:2]) for crop in crops], {tuple(crop.shape[-2:]) for crop in crops}
+    if len(crops) < 2 or len(set(shapes)) > 1:
+        found = f"{len(crops)} crops with (B, C) = {shapes}"
+        raise complaint(found, "two global crops or more, (B, C) the same in all", "crop every image as often")
     if not getattr(patch_embed, "dynamic_img_size", True) and sizes != {patch_embed.img_size}:
         found, remedy = f"crops of (H, W) = {sorted(sizes)}", "build the encoder with dynamic_img_size=True"
         raise complaint(found, f"{patch_embed.img_size} only", remedy)

@@ -6,7 +6,7 @@ from functools import partial
 from einops import rearrange
 from torch import Tensor, nn
 
-from vit_edu.layers.checks import check_choice, check_images, check_sides
+from vit_edu.layers.checks import check_choice, check_free, check_images, check_sides
 from vit_edu.layers.patch_embed import grid_of
 
 from .vit import VisionTransformer
@@ -66,6 +66,7 @@ class HybridViT(VisionTransformer):
 
     def __init__(self, img_size=224, patch_size=1, in_chans=3, *, backbone="resnet18", stages=3, **words):
         embed_layer = partial(HybridEmbed, backbone=backbone, stages=stages)
+        check_free("HybridViT", {"embed_layer"}, words)
         super().__init__(img_size, patch_size, in_chans, embed_layer=embed_layer, **words)
 
     def tokens(self, images: Tensor, seen: dict[str, Tensor] | None = None) -> Tensor:

@@ -5,7 +5,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from vit_edu.layers import Block, PatchEmbed, patchify, random_masking, run_block, sincos_position, unpatchify
-from vit_edu.layers.checks import check_at_least, check_float, check_images, complaint
+from vit_edu.layers.checks import check_at_least, check_float, check_images, check_some, complaint
 
 from .vit import VisionTransformer
 
@@ -96,10 +96,11 @@ class MAE(nn.Module):
             remedy = "build one with create_model('vit_tiny_patch16_224')"
             raise complaint(f"an encoder of {type(encoder).__name__}", "a ViT on patches", remedy, TypeError)
         embed, P, N = encoder.patch_embed, encoder.num_prefix_tokens, encoder.patch_embed.num_patches
-        check_at_least(1, decoder_depth=decoder_depth)
-        if not 1 <= int(N * (1 - mask_ratio)) < N:
+        check_at_least(1, decoder_depth=decoder_depth, decoder_embed_dim=decoder_embed_dim)
+        possible = isinstance(mask_ratio, int | float) and 0 < mask_ratio < 1
+        if not possible or not 1 <= int(N * (1 - mask_ratio)) < N:
             wanted = "at least one patch kept and one removed"
-            raise complaint(f"mask_ratio={mask_ratio} for {N} patches", wanted, "0.75 removes three in four")
+            raise complaint(f"mask_ratio={mask_ratio!r} for {N} patches", wanted, "0.75 removes three in four")
         self.encoder, self.norm_pix_loss, self.mask_ratio = encoder, norm_pix_loss, mask_ratio
         self.decoder_embed = nn.Linear(encoder.embed_dim, decoder_embed_dim)
         self.mask_token = nn.Parameter(torch.empty(1, 1, decoder_embed_dim).normal_(std=0.02))
@@ -140,10 +141,12 @@ class MAE(nn.Module):
     def forward(self, images: Tensor, noise: Tensor | None = None, return_intermediates: bool = False) -> tuple:
         seen, embed = {} if return_intermediates else None, self.encoder.patch_embed
         check_images(images, embed.proj.in_channels, embed.proj.weight.dtype, embed.img_size)
+        check_some(images)
         shape = (len(images), embed.num_patches)
         noise = torch.rand(shape, device=images.device) if noise is None else noise
-        if noise.shape != shape:
-            raise complaint(f"noise of shape {tuple(noise.shape)}", f"(B, N) = {shape}", "draw one number a patch")
+        if not isinstance(noise, Tensor) or noise.shape != shape:
+            found = f"noise of shape {tuple(noise.shape)}" if isinstance(noise, Tensor) else f"noise={noise!r:.30}"
+            raise complaint(found, f"a tensor (B, N) = {shape}", "draw one number a patch with torch.rand")
         ids_keep, ids_restore, mask = random_masking(noise, self.mask_ratio)
         prediction = self.decode(self.encode(images, ids_keep, seen), ids_restore, seen)
         loss = mae_loss(prediction, mae_target(images, embed.patch_size, self.norm_pix_loss), mask)

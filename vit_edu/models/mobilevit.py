@@ -9,7 +9,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from vit_edu.layers import Attention, Block, init_linear, run_block
-from vit_edu.layers.checks import check_at_least, check_each, check_images, check_sides, complaint
+from vit_edu.layers.checks import check_at_least, check_builders, check_each, check_images, check_sides, complaint
 
 
 def split_offsets(x: Tensor, patch_size: int) -> Tensor:
@@ -117,6 +117,7 @@ class MobileViT(nn.Module):
         super().__init__()
         check_at_least(1, in_chans=in_chans, expand_ratio=expand_ratio, patch_size=patch_size)
         check_at_least(0, num_classes=num_classes)
+        check_builders(attention=attention)
         check_each(widths=widths, dims=dims)
         if (len(widths), len(dims)) != (5, 3):
             raise complaint(f"{widths=} and {dims=}", "five widths and three dims", "give one for each stage")

@@ -71,7 +71,8 @@ class SwinTransformer(nn.Module):
     """Float images (B, in_chans, H, W) -> logits (B, num_classes), or features (B, num_features) where num_classes=0.
 
     Any image goes that holds one patch, `img_size` only says which size the model is meant for; what patch_size leaves
-    over at the right and the bottom is not read. `window_size` is one side or (rows, columns). `attention` takes the
+    over at the right and the bottom is not read. At sizes that do not divide it does as torchvision (timm and
+    transformers each differ). `window_size` is one side or (rows, columns). `attention` takes the
     place of WindowAttention: built as attention(dim, num_heads, window_size=(7, 7), shift_size=(3, 3)), with qkv_bias
     only where that is False, on maps (B, H, W, C). Stage I is embed_dim * 2**I wide; num_features is the last width.
 

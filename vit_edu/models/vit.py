@@ -16,7 +16,7 @@ from vit_edu.layers import (
     run_block,
     sincos_position,
 )
-from vit_edu.layers.checks import check_at_least, check_builders, check_choice, check_heads, complaint
+from vit_edu.layers.checks import check_at_least, check_builders, check_choice, check_heads, check_positive, complaint
 from vit_edu.layers.drop_path import check_rate
 
 
@@ -29,7 +29,8 @@ def unusual(layer: type[nn.Module], **words) -> dict:
 class VisionTransformer(nn.Module):
     """Float images (B, in_chans, H, W) -> logits (B, num_classes), or features (B, embed_dim) where num_classes=0.
 
-    `img_size` is one side or (H, W); with `dynamic_img_size` other sizes go as well, the positions are then resized.
+    `img_size` is one side or (H, W); with `dynamic_img_size` other sizes go as well, the positions are then resized as
+    timm does (transformers smooths less).
     `global_pool`: "token" reads the class token, "avg" the mean of the patches, with the last norm behind it (timm).
     `pos_embed`: "learn", "sincos" (MAE's fixed table) or "none". `reg_tokens`: so many more learned tokens behind the
     class token (Darcet et al. 2024; DeiT's distillation token is one). `pre_norm`: a norm before the first block and no
@@ -73,9 +74,11 @@ class VisionTransformer(nn.Module):
         check_at_least(1, in_chans=in_chans, depth=depth)
         check_at_least(0, num_classes=num_classes, reg_tokens=reg_tokens)
         check_rate(drop_path_rate)
+        check_positive(norm_eps=norm_eps)
         check_builders(act_layer=act_layer, attention=attention, block=block, embed_layer=embed_layer)
         check_choice("global_pool", global_pool, ["token", "avg"])
         check_choice("pos_embed", pos_embed, ["learn", "sincos", "none"])
+        check_choice("class_token", class_token, [True, False])
         if global_pool == "token" and not class_token:
             raise complaint("global_pool='token' without class_token", "a token to read", "use global_pool='avg'")
         self.embed_dim, self.num_classes, self.global_pool = embed_dim, num_classes, global_pool

@@ -1,5 +1,6 @@
 """The weights that torchvision has published for ImageNet, fetched once; torchvision knows addresses and checksums."""
 
+import math
 import re
 from collections.abc import Mapping
 
@@ -47,8 +48,10 @@ def pretrained(name: str, **words) -> nn.Module:
     The first call downloads, see `published`. Raises as create_model, published and load_weights do.
     """
     model = models.create_model(name, **words)
-    new_head = words.get("num_classes", 1000) != 1000
-    return load_weights(model, published(name), "torchvision", new_head=new_head, resize_positions=True)
+    new_head, weights = words.get("num_classes", 1000) != 1000, published(name)
+    positions = weights.get("encoder.pos_embedding")  # of a ViT, (1, 1+N, C): those of a square, and the class token's
+    grid = True if positions is None else (math.isqrt(positions.shape[1]),) * 2
+    return load_weights(model, weights, "torchvision", new_head=new_head, resize_positions=grid)
 
 
 def published(name: str) -> Mapping[str, Tensor]:

@@ -128,7 +128,7 @@ HF_CLIP_TEXT = {
     "norm": "final_layer_norm",
 }
 HF_CLIP = {
-    **under("visual.", "", HF_CLIP_VISION),
+    **under("visual.", "", {ours: there for ours, there in HF_CLIP_VISION.items() if not ours.startswith("head")}),
     "visual_proj": "visual_projection",
     **under("text.", "text_model.", HF_CLIP_TEXT),
     "text_proj": "text_projection",
@@ -204,6 +204,7 @@ RENAMED = {
 # What is there and has no place here by design: buffers that are made anew, transformers' pooler, MAE's decoder and
 # CLIP's text tower around a plain ViT, the layers that a hybrid has cut off its backbone. OWN are our model's parts.
 LEFT_OUT = {
+    ("timm", "VisionTransformer"): r"^(decoder_|mask_token$)",
     ("timm", "SwinTransformer"): r"\.(relative_position_index|attn_mask)$",
     ("torchvision", "SwinTransformer"): r"\.relative_position_index$",
     ("torchvision", "Sequential"): r"^(?!OWN)(layer\d|fc)\.",
