@@ -104,6 +104,10 @@ def test_timms_distilled_weights_give_timms_answer(words, mode):
     ours = ours_of(theirs, words, DistilledVisionTransformer)
     ours.train(mode == "train"), theirs.train(mode == "train")
     assert_same(ours, theirs, images_for(ours, 3))
+    theirs.set_distilled_training()
+    _, seen = ours(images_for(ours, 3), return_intermediates=True)
+    both = theirs.train()(images_for(ours, 3))  # what the distillation loss needs
+    assert_equal((seen["head"], seen["head_dist"]), both, "heads", DEEP)
 
 
 @pytest.mark.parametrize("size", [(32, 32), (48, 64), (16, 24), (8, 64), (32, 8)], ids=str)

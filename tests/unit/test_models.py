@@ -305,6 +305,11 @@ BAD_INPUT = {  # what -> (call, error, what the sentence must hold: found, wante
     "wrong size": (lambda: vit()(torch.rand(2, 3, 40, 40)), ValueError, "(40,·40) (32,·32) img_size=(40,·40)"),
     "sides swapped": (lambda: vit(img_size=(32, 64))(torch.rand(1, 3, 64, 32)), ValueError, "(64,·32) (32,·64)"),
     "any size": (lambda: vit(dynamic_img_size=True)(torch.rand(1, 3, 33, 32)), ValueError, "(33,·32) patch_size=8"),
+    "attention that has no weights to give": (
+        lambda: vit(attention=MultiHeadAttention)(images, return_intermediates=True),
+        TypeError,
+        "MultiHeadAttention.forward return_weights=False leave·return_intermediates·out",
+    ),
     "a name": (lambda: create_model("vit_tiny_patch16"), ValueError, "'vit_tiny_patch16' try·vit_tiny_patch16_224"),
     "a model of timm's": (lambda: create_model("vit_tiny_patch16_384"), ValueError, "try·vit_tiny_patch16_224"),
     "nothing near": (lambda: create_model("xyz"), ValueError, "'xyz' list_models()"),

@@ -1,7 +1,9 @@
 """The parts of a vision transformer, each a short file: the maths as a pure function, the module a thin wrapper.
 
 Letters in shape comments, in every file of the kit: B batch, N tokens, C channels (of an image or of a token),
-H W height and width, h heads, d head width (C = h * d). `...` stands for any leading dimensions.
+H W height and width, h heads, d head width (C = h * d), p side of a patch, P prefix tokens (class token, registers), K
+patches that MAE keeps and outputs of DINO, L tokens of a text, D another width, named where it is used. `...` stands
+for any leading dimensions.
 Parameter names are timm's, so that published checkpoints fit. Floating dtypes go through unchanged.
 """
 

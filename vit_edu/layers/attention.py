@@ -33,7 +33,7 @@ def split_heads(qkv: Tensor, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
     """
     check_packed(qkv, num_heads)
     q, k, v = rearrange(qkv, "B N (three h d) -> B N three h d", three=3, h=num_heads).unbind(2)  # 3 times (B, N, h, d)
-    return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # unbound first, the gradient is one copy, not two
+    return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # unbound first, backward copies the gradient once
 
 
 def merge_heads(x: Tensor) -> Tensor:
@@ -45,9 +45,9 @@ class Attention(nn.Module):
     """Multi-head self-attention: Vaswani et al. 2017, section 3.2.2; ViT, equations 5 to 8.
 
     x (B, N, C) -> (B, N, C), with `return_weights=True` also the weights (B, h, N, N). Without them torch's fused
-    kernel runs, which need not hold an N x N matrix; the numbers are the same. Raises ValueError where num_heads does
-    not divide dim and for tokens of another shape, TypeError for tokens that are not float. With `causal=True`
-    a token attends to itself and to those before it, as text towers do (CLIP).
+    kernel runs, which need not hold an N x N matrix; the numbers agree to rounding. With `causal=True` a token attends
+    to itself and to those before it, as in CLIP's text tower. Raises ValueError where num_heads does not divide dim and
+    for tokens of another shape, TypeError for tokens that are not float.
     """
 
     def __init__(self, dim: int, num_heads: int = 8, qkv_bias: bool = True, causal: bool = False):
@@ -61,7 +61,8 @@ class Attention(nn.Module):
         check_tokens(x, self.dim)
         q, k, v = split_heads(self.qkv(x), self.num_heads)  # (B, N, 3*C) -> 3 times (B, h, N, d)
         if return_weights:
-            mask = x.new_ones(2 * x.shape[1:2], dtype=torch.bool).tril() if self.causal else None  # (N, N)
+            N = x.shape[1]
+            mask = torch.ones(N, N, dtype=torch.bool, device=x.device).tril() if self.causal else None  # (N, N)
             x, weights = scaled_dot_product_attention(q, k, v, mask)  # (B, h, N, d), (B, h, N, N)
             return self.proj(merge_heads(x)), weights  # (B, h, N, d) -> (B, N, C)
         x = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)  # (B, h, N, d)

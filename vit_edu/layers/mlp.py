@@ -9,8 +9,8 @@ from .checks import check_at_least
 class Mlp(nn.Module):
     """Two linear layers with an activation between them, on every token by itself: (..., dim) -> (..., dim).
 
-    GELU(x) = x Φ(x), Hendrycks & Gimpel 2016; its tanh approximation gives other numbers (4e-4 in a ViT).
-    Raises ValueError where there is no width, RuntimeError (torch's) for another one.
+    GELU(x) = x Φ(x), Hendrycks & Gimpel 2016; its tanh approximation gives other numbers.
+    Raises ValueError for a width below 1; torch raises RuntimeError for tokens of another width.
     """
 
     def __init__(self, dim: int, hidden_dim: int, act_layer: type[nn.Module] = nn.GELU):

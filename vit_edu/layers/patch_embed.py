@@ -30,7 +30,7 @@ def patchify(images: Tensor, patch_size: int) -> Tensor:
 def unpatchify(patches: Tensor, patch_size: int, grid_size: tuple[int, int]) -> Tensor:
     """The inverse of patchify: patches (B, N, C*p*p), grid_size (rows, columns) -> images (B, C, rows*p, columns*p).
 
-    Raises ValueError where N is not rows * columns, p no size, or a patch's width no multiple of p*p.
+    Raises ValueError where N is not rows * columns, patch_size is below 1, or a patch's width no multiple of p*p.
     """
     (rows, columns), p = grid_size, patch_size
     if p < 1 or patches.ndim != 3 or patches.shape[1] != rows * columns or patches.shape[2] % p**2:

@@ -49,12 +49,13 @@ def resize_positions(
     """Learned positions for another grid: Dosovitskiy et al. 2021, section 3.2.
 
     pos_embed (1, P+N, C) for grid_size (rows, columns), N = rows*columns -> (1, P+N', C) for new_grid_size. The P
-    positions before the patches' stay as they are. timm smooths where the grid shrinks, MAE, DINO and transformers do
-    not (antialias=False), torchvision neither, but with align_corners, CCT is "bilinear". Interpolated in float32.
-    Raises ValueError where N is more than there is.
+    positions before the patches' stay as they are. timm smooths where the grid shrinks; MAE, DINO and transformers do
+    not (antialias=False); torchvision does not either, and aligns corners; CCT's mode is "bilinear". Interpolated in
+    float32. Raises ValueError for another rank, an empty grid, and fewer than N positions.
     """
-    N, num_prefix = grid_size[0] * grid_size[1], pos_embed.shape[1] - grid_size[0] * grid_size[1]
-    if pos_embed.ndim != 3 or num_prefix < 0 or min(*grid_size, *new_grid_size) < 1:
+    N = grid_size[0] * grid_size[1]
+    num_prefix = pos_embed.shape[1] - N if pos_embed.ndim == 3 else -1
+    if num_prefix < 0 or min(*grid_size, *new_grid_size) < 1:
         found = f"positions {tuple(pos_embed.shape)} with a grid of {tuple(grid_size)} and a new {tuple(new_grid_size)}"
         raise complaint(found, f"(1, P+{N}, C) and no empty grid", "give the grid that the positions were made for")
     prefix, patches = pos_embed[:, :num_prefix], pos_embed[:, num_prefix:]  # (1, P, C), (1, N, C)

@@ -93,10 +93,10 @@ def window_attention(
     -> output (B, nW, h, n, d) and weights (B, nW, h, n, n).
     """
     bias = bias if mask is None else bias + mask[:, None]  # (h, n, n) or (nW, h, n, n)
-    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1) + bias  # (B, nW, h, n, n)
+    scores = (q / q.shape[-1] ** 0.5) @ k.transpose(-2, -1) + bias  # (B, nW, h, n, n); q has fewer numbers to divide
     if mask is not None:
-        # exp(-100) is no normal float32 but a "denormal", and over those a CPU takes ten times as long. So what is less
-        # than exp(-87) of the row's largest weight, no float would feel it, becomes zero.
+        # exp(-100) is below float32's smallest normal number, and a CPU is several times slower over such "denormals".
+        # So a score more than 87 below its row's largest becomes -inf: its weight, under exp(-87), is exactly 0.
         scores = scores.masked_fill(scores < scores.amax(dim=-1, keepdim=True) - 87, float("-inf"))
     weights = scores.softmax(dim=-1)
     return weights @ v, weights
@@ -116,13 +116,13 @@ def fused_window_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: 
 
 @lru_cache(maxsize=16)
 def _kept(make: Callable[..., Tensor], *words) -> Tensor:
-    """make(*words), made once for all blocks and calls; a plain tensor even where that is in inference mode."""
+    """make(*words), made once for all blocks and calls; an ordinary tensor even if first made in inference mode."""
     with torch.inference_mode(False):
         return make(*words)
 
 
 def kept(make: Callable[..., Tensor], *words) -> Tensor:
-    """make(*words) from a cache; while torch.compile watches, made anew, since that keeps what it needs by itself."""
+    """make(*words) from a cache; made anew while torch.compile watches, which keeps what it needs by itself."""
     return make(*words) if torch.compiler.is_compiling() else _kept(make, *words)
 
 
@@ -168,7 +168,8 @@ class WindowAttention(nn.Module):
         qkv = split_heads(self.qkv(x).flatten(0, 1), self.num_heads)  # 3 times (B*nW, h, n, d)
         q, k, v = (part.unflatten(0, x.shape[:2]) for part in qkv)  # (B, nW, h, n, d) each
         weights = None
-        if return_weights or (bias.requires_grad and device.type == "cpu"):  # whose fused kernel trains no bias
+        # torch's fused kernel on the CPU gives no gradient to a mask, which the bias is part of
+        if return_weights or (bias.requires_grad and device.type == "cpu"):
             x, weights = window_attention(q, k, v, bias, mask)
         else:
             x = fused_window_attention(q, k, v, bias, mask)

@@ -64,7 +64,8 @@ def list_models(contains: str = "") -> list[str]:
 def create_model(name: str, **words) -> nn.Module:
     """A new model with random weights: create_model("vit_tiny_patch16_224", num_classes=10, img_size=(96, 160)).
 
-    `words` override the constructor's: see the class, as models.VisionTransformer. float32, on torch's default device.
+    `words` override the constructor's: see the class, such as models.VisionTransformer. The weights have torch's
+    default dtype and device.
     Raises ValueError for a name that list_models does not have, TypeError for a word that the class does not have;
     both say what is nearest.
     """

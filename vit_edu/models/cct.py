@@ -53,8 +53,7 @@ class CCTBlock(Block):
 
     def forward(self, x: Tensor, return_weights: bool = False) -> Tensor | tuple[Tensor, Tensor]:
         check_width(x, self.dim)
-        attended = self.attn(self.norm1(x), return_weights=True) if return_weights else self.attn(self.norm1(x))
-        attended, weights = attended if return_weights else (attended, None)
+        attended, weights = self.attend(x, return_weights)
         x = self.norm2(x + self.drop_path1(attended))
         x = x + self.drop_path2(self.mlp(x))
         return (x, weights) if return_weights else x
@@ -71,7 +70,10 @@ class CCT(VisionTransformer):
         check_builders(attention=attention)
         ours = {"patch_size": kernel_size, "embed_layer": partial(ConvTokenizer, n_conv_layers=n_conv_layers)}
         ours |= {"class_token": False, "reg_tokens": 0, "global_pool": "avg", "pre_norm": False, "block": CCTBlock}
-        ours |= {"norm_eps": 1e-5, "qkv_bias": "qkv_bias" not in inspect.signature(attention).parameters}  # else False
+        known = inspect.signature(attention).parameters.values()
+        takes_bias = any(word.name == "qkv_bias" or word.kind is word.VAR_KEYWORD for word in known)
+        # CCT has no bias there; an attention that does not know the word is not given it where it is True
+        ours |= {"norm_eps": 1e-5, "qkv_bias": not takes_bias}
         check_free("CCT", ours.keys(), words)
         super().__init__(img_size, num_classes=num_classes, attention=attention, **ours, **words)
         self.norm, self.fc_norm = self.fc_norm, nn.Identity()  # this pooling reads tokens behind the norm

@@ -16,7 +16,7 @@ START, END, VOCAB_SIZE = 256, 257, 258  # behind the 256 bytes; the end is the l
 def tokenize(texts: str | list[str], context_length: int = 77) -> Tensor:
     """Each text's bytes (UTF-8) between START and END, then zeros: T texts -> (T, context_length) int64.
 
-    Any language goes and there is no vocabulary to learn, but an emoji costs 4 tokens or more. The zeros are never
+    Any language goes and there is no vocabulary to learn, but most emoji cost 4 tokens or more. The zeros are never
     looked at, see TextTransformer. Raises TypeError for what is no text, ValueError for a text that is too long.
     """
     check_at_least(2, context_length=context_length)
@@ -49,7 +49,7 @@ def clip_logits(image_features: Tensor, text_features: Tensor, logit_scale: Tens
 
 
 def clip_loss(image_features: Tensor, text_features: Tensor, logit_scale: Tensor) -> Tensor:
-    """Which text belongs to image i? And which image to text i? Features (B, D) of each, logit_scale () -> ().
+    """Symmetric cross entropy, figure 3: each image picks its text, each text its image. Features (B, D) of both -> ().
 
     Raises ValueError where the features do not fit.
     """
@@ -58,8 +58,8 @@ def clip_loss(image_features: Tensor, text_features: Tensor, logit_scale: Tensor
         raise complaint(f"{len(image_features)} images with {len(text_features)} texts", "as many", remedy)
     check_some(image_features)
     logits = clip_logits(image_features, text_features, logit_scale)  # (B, B)
-    right = torch.arange(len(logits), device=logits.device)  # the diagonal
-    return (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
+    labels = torch.arange(len(logits), device=logits.device)  # the diagonal
+    return (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
 
 
 class TextTransformer(nn.Module):

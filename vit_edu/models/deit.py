@@ -12,8 +12,9 @@ class DistilledVisionTransformer(VisionTransformer):
     """A ViT with a second token that learns from a teacher, read by a head of its own: section 4 and figure 2.
 
     The distillation token is a register with a head. Takes VisionTransformer's other words, class token
-    pooling only. Images (B, in_chans, H, W) -> the mean of both heads (B, num_classes), as the paper predicts.
-    Raises as VisionTransformer does.
+    pooling only. Images (B, in_chans, H, W) -> the mean of both heads' logits (B, num_classes), as in the authors' code
+    (the paper adds their softmaxes). Among the intermediates are seen["head"] and seen["head_dist"] (B, num_classes),
+    which the distillation loss needs. Raises as VisionTransformer does.
     """
 
     def __init__(self, *args, **words):
@@ -26,7 +27,10 @@ class DistilledVisionTransformer(VisionTransformer):
     def forward(self, images: Tensor, return_intermediates: bool = False) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         seen = {} if return_intermediates else None
         x = self.forward_features(images, seen)  # (B, 2+N, C)
-        logits = (self.head(x[:, 0]) + self.head_dist(x[:, 1])) / 2  # (B, num_classes)
+        own, distilled = self.head(x[:, 0]), self.head_dist(x[:, 1])  # (B, num_classes) each
+        if seen is not None:
+            seen |= {"head": own, "head_dist": distilled}
+        logits = (own + distilled) / 2
         return (logits, seen) if return_intermediates else logits
 
 

@@ -13,10 +13,11 @@ from vit_edu.layers.checks import check_at_least, check_encoder, check_positive,
 def dino_loss(
     student_logits: list[Tensor], teacher_logits: list[Tensor], center: Tensor, student_temp=0.1, teacher_temp=0.04
 ) -> Tensor:
-    """Equation 3: of every crop the student says what the teacher says of another one: V and 2 times (B, K) -> ().
+    """Equation 3, as a mean over the pairs: of every crop the student predicts the teacher's answer to another one.
 
-    The teacher's logits are centred with center (K,), lest one answer win, and sharpened, lest all win alike; they get
-    no gradient. Student's and teacher's crop i are the same, and skipped. Computed in the dtype of the centre.
+    student_logits V times (B, K), teacher_logits mostly 2 times (B, K), center (K,) -> (). The teacher's are centred,
+    so that no one output wins always, and sharpened by teacher_temp, so that they do not become uniform; they get no
+    gradient. Student's and teacher's crop i are the same, and skipped. Computed in the dtype of the centre.
     Raises ValueError where there are no two crops to compare.
     """
     targets = [((x.detach() - center) / teacher_temp).softmax(dim=-1) for x in teacher_logits]  # (B, K) each
@@ -29,7 +30,7 @@ def dino_loss(
 
 
 def update_center(center: Tensor, teacher_logits: list[Tensor], momentum: float = 0.9) -> Tensor:
-    """Equation 4: the moving mean (K,) of all that the teacher said, 2 times (B, K)."""
+    """Equation 4: the moving mean (K,) of the teacher's logits, 2 times (B, K)."""
     mean = torch.cat(list(teacher_logits)).to(center.dtype).mean(dim=0)  # (2*B, K) -> (K,)
     return momentum * center + (1 - momentum) * mean
 
@@ -91,14 +92,18 @@ class DINO(nn.Module):
 
     def logits(self, name: str, crops: list[Tensor], seen: dict[str, Tensor] | None = None) -> tuple[Tensor, ...]:
         """What "student" or "teacher" says of V crops (B, C, H, W): V times (B, out_dim)."""
-        network, features, sizes = self.get_submodule(name), [None] * len(crops), [crop.shape[-2:] for crop in crops]
-        for size in dict.fromkeys(sizes):  # crops of one size go through the backbone together
-            group, own = [i for i, other in enumerate(sizes) if other == size], None if seen is None else {}
-            x = network.backbone.forward_features(torch.cat([crops[i] for i in group]), own)
-            for i, part in zip(group, network.backbone.pool(x).chunk(len(group))):  # (G*B, dim) -> G times (B, dim)
+        network, sizes = self.get_submodule(name), {}  # (H, W) -> the crops of that size
+        for i, crop in enumerate(crops):
+            sizes.setdefault(crop.shape[-2:], []).append(i)
+        features = [None] * len(crops)
+        for same in sizes.values():  # G crops, which go through the backbone together
+            own = None if seen is None else {}
+            x = network.backbone.forward_features(torch.cat([crops[i] for i in same]), own)
+            for i, part in zip(same, network.backbone.pool(x).chunk(len(same))):  # (G*B, dim) -> G times (B, dim)
                 features[i] = part
-            for key, x in (own or {}).items():
-                seen |= {f"{name}.{i}.{key}": part for i, part in zip(group, x.chunk(len(group)))}
+            if seen is not None:
+                for key, value in own.items():
+                    seen |= {f"{name}.{i}.{key}": part for i, part in zip(same, value.chunk(len(same)))}
         logits = network.head(torch.cat(features)).chunk(len(crops))  # (V*B, dim) -> (V*B, K) -> V times (B, K)
         if seen is not None:
             seen |= {f"{name}.{i}.logits": part for i, part in enumerate(logits)}

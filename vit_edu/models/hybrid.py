@@ -1,4 +1,7 @@
-"""The hybrid of Dosovitskiy et al. 2021, section 3.1: patches of a ResNet's feature map in place of the image's."""
+"""The hybrid of Dosovitskiy et al. 2021, section 3.1: patches of a ResNet's feature map in place of the image's.
+
+The ResNet is torchvision's; the paper's has group norm and standardised convolutions.
+"""
 
 from collections import OrderedDict
 from functools import partial

@@ -60,7 +60,7 @@ def reconstruct(
 
 def init_mae(module: nn.Module) -> None:
     """For `model.apply(init_mae)`, as the authors start: linear layers and the patch embedding uniform after Glorot &
-    Bengio 2010, biases zero."""
+    Bengio 2010, biases zero (theirs leave the patch embedding's)."""
     if isinstance(module, nn.Linear | nn.Conv2d):
         nn.init.xavier_uniform_(module.weight.view(len(module.weight), -1))  # (D, C, p, p) as (D, C*p*p)
         if module.bias is not None:
@@ -115,7 +115,7 @@ class MAE(nn.Module):
 
     def encode(self, images: Tensor, ids_keep: Tensor, seen: dict[str, Tensor] | None = None) -> Tensor:
         """The encoder on the kept patches only, each with its own position: -> tokens (B, P+K, C)."""
-        encoder, P, embedded = self.encoder, self.encoder.num_prefix_tokens, {}
+        encoder, P, embedded = self.encoder, self.encoder.num_prefix_tokens, None if seen is None else {}
         x = encoder.embed(images, embedded)  # (B, P+N, C)
         kept = x[:, P:].take_along_dim(ids_keep[:, :, None], dim=1)  # (B, N, C) -> (B, K, C)
         x = torch.cat([x[:, :P], kept], dim=1)  # (B, P+K, C)
@@ -145,7 +145,7 @@ class MAE(nn.Module):
         shape = (len(images), embed.num_patches)
         noise = torch.rand(shape, device=images.device) if noise is None else noise
         if not isinstance(noise, Tensor) or noise.shape != shape:
-            found = f"noise of shape {tuple(noise.shape)}" if isinstance(noise, Tensor) else f"noise={noise!r:.30}"
+            found = f"noise of shape {tuple(noise.shape)}" if isinstance(noise, Tensor) else f"noise={repr(noise)[:30]}"
             raise complaint(found, f"a tensor (B, N) = {shape}", "draw one number a patch with torch.rand")
         ids_keep, ids_restore, mask = random_masking(noise, self.mask_ratio)
         prediction = self.decode(self.encode(images, ids_keep, seen), ids_restore, seen)

@@ -13,7 +13,7 @@ from vit_edu.layers.checks import check_at_least, check_builders, check_each, ch
 
 
 def split_offsets(x: Tensor, patch_size: int) -> Tensor:
-    """A map (B, C, H, W) -> sequences (B*P, N, C), P = p*p of them an image: "unfold" in figure 1.
+    """A map (B, C, H, W) -> sequences (B*p*p, N, C), p*p of them an image: "unfold" in figure 1.
 
     A sequence holds those pixels that stand at one place in their patches, one of each of the N patches.
     Raises EinopsError where patch_size does not divide H and W.
@@ -22,7 +22,7 @@ def split_offsets(x: Tensor, patch_size: int) -> Tensor:
 
 
 def join_offsets(x: Tensor, patch_size: int, rows: int) -> Tensor:
-    """The inverse of split_offsets, "fold": (B*P, N, C) with so many rows of patches -> (B, C, H, W)."""
+    """The inverse of split_offsets, "fold": (B*p*p, N, C) with so many rows of patches -> (B, C, H, W)."""
     pattern = "(B p q) (rows columns) C -> B C (rows p) (columns q)"
     return rearrange(x, pattern, p=patch_size, q=patch_size, rows=rows)
 
@@ -56,7 +56,7 @@ class InvertedResidual(nn.Module):
 class MobileViTBlock(nn.Module):
     """Convolution for what is near, then attention for what is far, section 3.1: map (B, C, H, W) -> (B, C, H, W).
 
-    A pixel attends to those at its own place in the other patches; of its neighbours the convolution has told it.
+    A pixel attends to those at its own place in the other patches; the convolution before has mixed in its neighbours.
     A map that patch_size does not divide is resized for the transformer, and back.
     """
 
@@ -76,12 +76,12 @@ class MobileViTBlock(nn.Module):
         whole = tuple((side + p - 1) // p * p for side in size)
         x = self.conv_1x1(self.conv_kxk(x))  # (B, dim, H, W)
         x = x if size == whole else F.interpolate(x, whole, mode="bilinear")
-        x = split_offsets(x, p)  # (B*P, N, dim)
+        x = split_offsets(x, p)  # (B*p*p, N, dim)
         for k, block in enumerate(self.transformer):
             x = run_block(block, x, f"{name}.transformer.{k}", seen)
             if seen is not None:
                 for key in (f"{name}.transformer.{k}.attn", f"{name}.transformer.{k}"):
-                    seen[key] = seen[key].unflatten(0, (-1, p * p))  # (B*P, ...) -> (B, P, ...)
+                    seen[key] = seen[key].unflatten(0, (-1, p * p))  # (B*p*p, ...) -> (B, p*p, ...)
         x = join_offsets(self.norm(x), p, whole[0] // p)  # (B, dim, H, W), whole patches
         x = x if size == whole else F.interpolate(x, size, mode="bilinear")
         return self.conv_fusion(torch.cat([shortcut, self.conv_proj(x)], dim=1))  # (B, 2*C, H, W) -> (B, C, H, W)
@@ -97,8 +97,8 @@ class MobileViT(nn.Module):
     place of Attention as in Block. Any image size goes: `img_size` only says which one the model is meant for.
 
     model(images, return_intermediates=True) -> (logits, seen): the maps seen["stem"] and seen["stages.I"] (B, C, H, W);
-    of the transformer's block K seen["stages.I.1.transformer.K.attn"] (B, P, h, N, N) for P pixels in each of N
-    patches, and seen["stages.I.1.transformer.K"] (B, P, N, C).
+    of the transformer's block K seen["stages.I.1.transformer.K.attn"] (B, p*p, h, N, N) for p*p pixels in each of
+    N patches, and seen["stages.I.1.transformer.K"] (B, p*p, N, C).
     Raises ValueError for words or images that do not fit, TypeError for images of another dtype.
     """
 

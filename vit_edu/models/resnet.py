@@ -1,4 +1,4 @@
-"""The convolutional network to compare with: the ResNet for small images of He et al. 2016, section 4.2."""
+"""The CNN to compare with: He et al. 2016, section 4.2, for small images, with torchvision's shortcuts."""
 
 from torch import Tensor, nn
 
@@ -16,7 +16,7 @@ class BasicBlock(nn.Module):
         self.conv2 = nn.Conv2d(out_chans, out_chans, kernel_size=3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(out_chans)
         self.downsample = nn.Sequential()  # the identity
-        if stride != 1 or in_chans != out_chans:  # option B
+        if stride != 1 or in_chans != out_chans:  # option B; the paper's section 4.2 has A, without weights
             self.downsample.append(nn.Conv2d(in_chans, out_chans, kernel_size=1, stride=stride, bias=False))
             self.downsample.append(nn.BatchNorm2d(out_chans))
 
@@ -29,8 +29,8 @@ class ResNet(nn.Module):
     """Float images (B, in_chans, H, W) -> logits (B, num_classes), or features (B, embed_dim) where num_classes=0.
 
     Stages of `depths` blocks; the first has `width` channels, each that follows twice as many, the last embed_dim.
-    A resnet20 of width 60 is as large as cct_7_3x1_32. Any image size goes; the intermediates are the stages' maps,
-    seen["layer1"] and so on. Raises ValueError for words or images that do not fit, TypeError for other dtypes.
+    A resnet20 of width 60 is about as large as cct_7_3x1_32. Any image size goes; the intermediates are the stages'
+    maps, seen["layer1"] and so on. Raises ValueError for words or images that do not fit, TypeError for other dtypes.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class ResNet(nn.Module):
         check_at_least(1, in_chans=in_chans, width=width)
         check_at_least(0, num_classes=num_classes)
         self.img_size, self.num_classes = check_sides(img_size), num_classes
-        self.embed_dim = width * 2 ** (len(depths) - 1)
+        self.num_stages, self.embed_dim = len(depths), width * 2 ** (len(depths) - 1)
         self.conv1 = nn.Conv2d(in_chans, width, kernel_size=3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
@@ -63,11 +63,11 @@ class ResNet(nn.Module):
     def forward_features(self, images: Tensor, seen: dict[str, Tensor] | None = None) -> Tensor:
         """Images (B, in_chans, H, W) -> the last map (B, embed_dim, H/4, W/4) of three stages, rounded up."""
         check_images(images, self.conv1.in_channels, self.conv1.weight.dtype)
-        x = images
-        for name, layer in list(self.named_children())[:-1]:  # all but fc
-            x = layer(x)
-            if seen is not None and name.startswith("layer"):
-                seen[name] = x
+        x = self.relu(self.bn1(self.conv1(images)))  # (B, width, H, W)
+        for i in range(1, self.num_stages + 1):
+            x = self.get_submodule(f"layer{i}")(x)
+            if seen is not None:
+                seen[f"layer{i}"] = x
         return x
 
     def forward(self, images: Tensor, return_intermediates: bool = False) -> Tensor | tuple[Tensor, dict[str, Tensor]]:

@@ -111,11 +111,14 @@ class SwinTransformer(nn.Module):
         self._check_size(self.img_size)
         self.embed_dim, self.num_features = embed_dim, embed_dim * 2 ** (len(depths) - 1)
         self.patch_embed = PatchMap(patch_size, in_chans, embed_dim)
-        rates = torch.linspace(0, drop_path_rate, sum(depths), device="cpu")  # deeper blocks are dropped more often
+        rates = torch.linspace(
+            0, drop_path_rate, sum(depths), device="cpu"
+        )  # rising with depth; also on torch's "meta"
+        rates = [part.tolist() for part in rates.split(tuple(depths))]
         words = {"mlp_ratio": mlp_ratio, "qkv_bias": qkv_bias, "attention": attention}
         self.layers = nn.ModuleList(
-            Stage(embed_dim * 2**i, heads, window_size, rates.tolist(), merge=i > 0, **words)
-            for i, (heads, rates) in enumerate(zip(num_heads, rates.split(tuple(depths))))
+            Stage(embed_dim * 2**i, heads, window_size, rates[i], merge=i > 0, **words)
+            for i, heads in enumerate(num_heads)
         )
         self.norm = nn.LayerNorm(self.num_features, eps=1e-5)
         self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()

@@ -20,8 +20,8 @@ from vit_edu.layers.checks import check_at_least, check_builders, check_choice, 
 from vit_edu.layers.drop_path import check_rate
 
 
-def unusual(layer: type[nn.Module], **words) -> dict:
-    """Those words that differ from the layer's own defaults: all that what takes its place must understand."""
+def non_default(layer: type[nn.Module], **words) -> dict:
+    """The words whose value differs from the layer's own default; what takes its place must know only these."""
     defaults = inspect.signature(layer).parameters
     return {word: value for word, value in words.items() if value != defaults[word].default}
 
@@ -40,8 +40,8 @@ class VisionTransformer(nn.Module):
     grid_size, num_patches and grid_of(img_size) are read, as PatchEmbed has them.
 
     model(images, return_intermediates=True) -> (logits, seen): seen["patch_embed"] (B, N, C), seen["blocks.I.attn"]
-    (B, h, P+N, P+N) and seen["blocks.I"] (B, P+N, C) for every block I, seen["norm"]; P tokens stand before
-    the N patches.
+    (B, h, P+N, P+N) and seen["blocks.I"] (B, P+N, C) for every block I, seen["norm"] (B, P+N, C), not normed yet with
+    "avg"; P tokens stand before the N patches.
     Raises ValueError for sizes that do not fit, at construction where they are known; TypeError for other dtypes.
     """
 
@@ -82,18 +82,18 @@ class VisionTransformer(nn.Module):
         if global_pool == "token" and not class_token:
             raise complaint("global_pool='token' without class_token", "a token to read", "use global_pool='avg'")
         self.embed_dim, self.num_classes, self.global_pool = embed_dim, num_classes, global_pool
-        words = unusual(PatchEmbed, bias=not pre_norm, dynamic_img_size=dynamic_img_size)
+        words = non_default(PatchEmbed, bias=not pre_norm, dynamic_img_size=dynamic_img_size)
         self.patch_embed = embed_layer(img_size, patch_size, in_chans, embed_dim, **words)
         self.cls_token = nn.Parameter(torch.empty(1, 1, embed_dim).normal_(std=1e-6)) if class_token else None
         self.reg_token = nn.Parameter(torch.empty(1, reg_tokens, embed_dim).normal_(std=1e-6)) if reg_tokens else None
         self.num_prefix_tokens = int(class_token) + reg_tokens
         self.pos_embed = self._positions(pos_embed)
         self.norm_pre = nn.LayerNorm(embed_dim, eps=norm_eps) if pre_norm else nn.Identity()
-        rates = torch.linspace(0, drop_path_rate, depth, device="cpu").tolist()  # deeper blocks are dropped more often
+        rates = torch.linspace(0, drop_path_rate, depth, device="cpu").tolist()  # rising; on "meta" too
         words = {"mlp_ratio": mlp_ratio, "qkv_bias": qkv_bias, "norm_eps": norm_eps}
         words |= {"act_layer": act_layer, "attention": attention}
         self.blocks = nn.ModuleList(
-            block(embed_dim, num_heads, **unusual(Block, drop_path_rate=rate, **words)) for rate in rates
+            block(embed_dim, num_heads, **non_default(Block, drop_path_rate=rate, **words)) for rate in rates
         )
         norm = nn.LayerNorm(embed_dim, eps=norm_eps)
         self.norm, self.fc_norm = (norm, nn.Identity()) if global_pool == "token" else (nn.Identity(), norm)
@@ -130,7 +130,7 @@ class VisionTransformer(nn.Module):
         return self.pos_embed if grid_size == own else resize_positions(self.pos_embed, own, grid_size)
 
     def forward_features(self, images: Tensor, seen: dict[str, Tensor] | None = None) -> Tensor:
-        """Equations 1 to 3: images (B, in_chans, H, W) -> tokens (B, P+N, C)."""
+        """Equations 1 to 3, with "token" equation 4's norm as well: images (B, in_chans, H, W) -> (B, P+N, C)."""
         x = self.embed(images, seen)
         for i, block in enumerate(self.blocks):
             x = run_block(block, x, f"blocks.{i}", seen)

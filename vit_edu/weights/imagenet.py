@@ -12,7 +12,7 @@ from vit_edu.layers.checks import check_float, complaint
 
 from .load import load_weights, read
 
-PUBLISHED = {  # our name -> torchvision's, IMAGENET1K_V1 of each
+PUBLISHED = {  # name -> torchvision's, IMAGENET1K_V1 of each; the ResNets are for a hybrid's backbone
     "vit_base_patch16_224": "ViT_B_16",  # 330 MB
     "vit_base_patch32_224": "ViT_B_32",  # 337 MB
     "vit_large_patch16_224": "ViT_L_16",  # 1.2 GB
@@ -29,7 +29,8 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 def normalise(images: Tensor) -> Tensor:
     """What the published weights want to see: images (..., 3, H, W), uint8 in 0..255 or float in 0..1 -> float.
 
-    Less ImageNet's mean, over its deviation. Raises ValueError for another number of channels, TypeError for integers.
+    Minus ImageNet's mean, over its deviation. Raises ValueError for another number of channels, TypeError for other
+    integers than uint8.
     """
     if images.ndim < 3 or images.shape[-3] != 3:
         remedy = "give grey ones three channels with images.expand(-1, 3, -1, -1)"

@@ -37,7 +37,8 @@ def load_weights(
     `state_dict` is what their model.state_dict() gives, or the path of a .safetensors file or of a .pth that holds it.
     `source`: "timm" (also the authors of DeiT, Swin and MAE), "torchvision", "transformers" (files of any version),
     "vit_pytorch" (CCT, also its authors') or "vit_edu", our own names. All is copied or nothing: every parameter must
-    have its value and every value its place, but for what LEFT_OUT tells. The model's dtype and device stay.
+    have its value and every value its place, but for what ours has no part for by design (LEFT_OUT in names.py). The
+    model's dtype and device stay.
     A hybrid's model.patch_embed.backbone takes torchvision's ResNet.
 
     `new_head=True` leaves the classifier as it is, for other classes. `resize_positions=True` interpolates position
@@ -69,7 +70,7 @@ def load_weights(
         if there in called
     }
 
-    left_out = LEFT_OUT.get((source, _family(model)), "$^").replace("OWN", "|".join(dict(model.named_children())))
+    left_out = LEFT_OUT.get((source, _family(model)), r"(?!)").replace("OWN", "|".join(dict(model.named_children())))
     used = {called[there] for there in called if there in places or there in kept or re.search(left_out, there)}
     missing = [there for there in places if there not in called and not there.endswith("num_batches_tracked")]
     unexpected = [name for name in given if name not in used]
@@ -80,7 +81,11 @@ def load_weights(
         found = ", ".join(f"{len(names)} {what} ({_some(names)})" for what, names in lists.items() if names)
         differing = {renamed(name, source): "" for name in unexpected} | {there: places[there][0] for there in missing}
         remedy = _remedy(model, source, table, given, differing, [places[there][0] for there in misshapen])
-        raise complaint(f"{source} weights with {found}", f"all of this {type(model).__name__} and no more", remedy)
+        error = complaint(f"{source} weights with {found}", f"all of this {type(model).__name__} and no more", remedy)
+        if hasattr(error, "add_note"):  # Python 3.11: the whole lists, below the sentence
+            for what, names in lists.items():
+                error.add_note(f"{what}: {', '.join(names) or 'nothing'}")
+        raise error
     if any(x.is_meta for x in own.values()):
         raise complaint("a model on the meta device", "one with memory", "build it without torch.device('meta')")
     for there, value in values.items():
@@ -101,6 +106,8 @@ def read(path: Path) -> Mapping[str, Tensor]:
 
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
+    except MemoryError:
+        raise
     except Exception as error:  # each kind of damage has its own
         remedy = "fetch it again, or have it saved as safetensors or by torch.save(model.state_dict(), path)"
         raise complaint(f"{path.name}, broken or with more in it,", "a file of tensors alone", remedy) from error
@@ -119,7 +126,7 @@ def _places(own: Mapping[str, Tensor], table: Table) -> dict[str, tuple[str, Ten
 def _fitted(
     value: Tensor, name: str, own: Tensor, model: nn.Module, source: str, resize: bool | tuple[int, int]
 ) -> Tensor:
-    """With ones in front where only they lack; resized where that is asked for, and the value lies on another grid."""
+    """The value with leading sizes of 1 where only they lack; resized where that is asked and its grid is another."""
     lead = own.shape[: max(0, own.ndim - value.ndim)]
     value = value.reshape(lead + value.shape) if lead.numel() == 1 else value
     parent = model.get_submodule(name.rpartition(".")[0])
@@ -231,9 +238,8 @@ def _remedy(
     tables = [name for name in model.state_dict() if name.endswith("relative_position_bias_table")]
     resizable = {name for name in misshapen if name in tables or _grid(model, name)}
     heads = {there for name in HEADS for there in theirs(name, table)}
-    words = ["new_head=True to leave the classifier as it is"] * bool(
-        heads & differing.keys() or {*HEADS} & {*misshapen}
-    )
+    about_head = heads & differing.keys() or {*HEADS} & {*misshapen}
+    words = ["new_head=True to leave the classifier as it is"] if about_head else []
     if resizable:
         what = "window" if resizable & {*tables} else "grid"
         words.append(f"resize_positions=True, or the {what} (rows, columns) they are for")
