@@ -10,7 +10,7 @@ import torchvision
 from torch import nn
 
 from tests.reference.compare import assert_equal, gradients, normal, randomise
-from tests.reference.twins import assert_twins, count, randomised
+from tests.reference.twins import assert_twins, count, counted, randomised
 from vit_edu import layers
 from vit_edu.layers import WindowAttention, shift_mask
 from vit_edu.models import SwinTransformer, create_model, swin
@@ -279,18 +279,8 @@ def test_intermediates_are_torchvisions(size):
 
 @pytest.mark.parametrize("wanted", [True, False])
 def test_fused_where_weights_are_not_wanted(wanted, monkeypatch):
-    counts = {"fused": 0, "explicit": 0}
-
-    def counted(name, function):
-        def call(*args, **words):
-            counts[name] += 1
-            return function(*args, **words)
-
-        return call
-
-    fused = counted("fused", nn.functional.scaled_dot_product_attention)
-    monkeypatch.setattr(nn.functional, "scaled_dot_product_attention", fused)
-    monkeypatch.setattr(layers.window, "window_attention", counted("explicit", layers.window.window_attention))
+    fused, explicit = (nn.functional, "scaled_dot_product_attention"), (layers.window, "window_attention")
+    counts = counted(monkeypatch, fused=fused, explicit=explicit)
     model = SwinTransformer(32, **SMALL)
     with torch.no_grad():
         model(torch.rand(2, 3, 32, 32), return_intermediates=wanted)

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.models import vision_transformer as torchvision_vit
 
 from tests.reference.compare import assert_equal, gradients, normal, randomise
+from tests.reference.twins import counted
 from tests.unit.test_layers import MultiHeadAttention
 from vit_edu import layers, models
 from vit_edu.layers import PatchEmbed, patchify, sincos_position, unpatchify
@@ -258,19 +259,8 @@ class Shapes(TorchDispatchMode):
 
 @pytest.mark.parametrize("wanted", [True, False])
 def test_fused_where_weights_are_not_wanted(wanted, monkeypatch):
-    counts = {"fused": 0, "explicit": 0}
-
-    def counted(name, function):
-        def call(*args, **words):
-            counts[name] += 1
-            return function(*args, **words)
-
-        return call
-
-    fused = counted("fused", nn.functional.scaled_dot_product_attention)
-    monkeypatch.setattr(nn.functional, "scaled_dot_product_attention", fused)
-    explicit = counted("explicit", layers.attention.scaled_dot_product_attention)
-    monkeypatch.setattr(layers.attention, "scaled_dot_product_attention", explicit)
+    name = "scaled_dot_product_attention"
+    counts = counted(monkeypatch, fused=(nn.functional, name), explicit=(layers.attention, name))
     model = VisionTransformer(**SMALL).eval()
     with Shapes() as computed:
         model(torch.rand(2, 3, 32, 32), return_intermediates=wanted)

@@ -64,3 +64,19 @@ def assert_twins(
 
 def count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def counted(monkeypatch, **functions: tuple[object, str]) -> dict[str, int]:
+    """Counts calls by name; counted(monkeypatch, fused=(F, "softmax")) counts those of F.softmax."""
+    counts = dict.fromkeys(functions, 0)
+
+    def watch(name: str, function: Callable) -> Callable:
+        def call(*args, **words):
+            counts[name] += 1
+            return function(*args, **words)
+
+        return call
+
+    for name, (module, attribute) in functions.items():
+        monkeypatch.setattr(module, attribute, watch(name, getattr(module, attribute)))
+    return counts

@@ -15,6 +15,7 @@ import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
+from tests.sentences import assert_sentence
 from tests.unit.test_downloads import Server
 from vit_edu import downloads, load_weights, models, pretrained
 from vit_edu.models import CCT, DistilledVisionTransformer, HybridViT, VisionTransformer
@@ -194,14 +195,7 @@ def vit_distilled(**words):
 
 @pytest.mark.parametrize("what", BAD_INPUT)
 def test_bad_input_is_one_clear_sentence(what):
-    call, error, parts = BAD_INPUT[what]
-    with pytest.raises(error) as caught:
-        call()
-    sentence = str(caught.value)
-    for part in parts.split():
-        assert part.replace("·", " ") in sentence
-    assert " found, wanted " in sentence and "; " in sentence and sentence.endswith(".")
-    assert "\n" not in sentence and len(sentence) < (350 if "shape" in sentence else 270)
+    assert_sentence(*BAD_INPUT[what], longest=350 if "shape" in BAD_INPUT[what][2] else 270)
 
 
 @pytest.mark.parametrize("name", list(OWN))

@@ -6,6 +6,7 @@ import pickle
 import pytest
 import torch
 
+from tests.sentences import assert_sentence
 from vit_edu import layers
 from vit_edu.layers import (
     PatchMerging,
@@ -171,13 +172,7 @@ BAD_INPUT = {  # what -> (call, error, what the sentence must hold: found, wante
 @pytest.mark.parametrize("what", BAD_INPUT)
 def test_bad_input_is_one_clear_sentence(what):
     call, parts = BAD_INPUT[what]
-    with pytest.raises(ValueError) as caught:
-        call()
-    sentence = str(caught.value)
-    for part in parts.split():
-        assert part.replace("·", " ") in sentence
-    assert " found, wanted " in sentence and "; " in sentence and sentence.endswith(".")
-    assert "\n" not in sentence and len(sentence) < 250
+    assert_sentence(call, ValueError, parts)
 
 
 def test_integers_are_no_map():
