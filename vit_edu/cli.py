@@ -24,6 +24,12 @@ def _doctor(options, _) -> int:
     return doctor.main()
 
 
+def _train(options, _) -> int:
+    from vit_edu.training import command
+
+    return command.main(options)
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line with its help."""
     top = argparse.ArgumentParser(prog="vit-edu", description="Learn vision transformers by building them.")
@@ -48,6 +54,21 @@ def parser() -> argparse.ArgumentParser:
         description="Versions, device, memory, disk, data, widgets; each problem with its remedy, and exit code 1.",
     )
     doctor.set_defaults(run=_doctor)
+
+    train = commands.add_parser(
+        "train",
+        help="run a recipe: pre-training, fine-tuning, with its record",
+        description="Trains on the bundled data and writes what came out to data/records/. Killed at any moment, the "
+        "same command goes on where it was. On several GPUs or processes: torchrun --nproc-per-node 2 -m vit_edu.cli "
+        "train RECIPE.",
+    )
+    train.add_argument("recipe", metavar="RECIPE", nargs="?", help="supervised, mae, dino or clip; none: list them")
+    train.add_argument("--size", help="smoke (seconds), laptop (two cores, under an hour), gpu (default: what is here)")
+    train.add_argument("--seed", type=int, default=0, help="of the weights and of every draw (default: 0)")
+    train.add_argument("--out", help="folder for checkpoint and weights (default: work/train/RECIPE-SIZE-SEED)")
+    train.add_argument("--records", help="folder for the record (default: data/records)")
+    train.add_argument("--cpu", action="store_true", help="stay on the CPU")
+    train.set_defaults(run=_train)
 
     build = commands.add_parser(
         "build",

@@ -18,10 +18,9 @@ CONDA_ONLY = {"python", "pip"}
 
 
 def conda_packages():
-    return dict(
-        re.fullmatch(r"([\w-]+)(.*)", line).groups()
-        for line in yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-    )
+    lines = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    lines = [line for entry in lines for line in (entry["pip"] if isinstance(entry, dict) else [entry])]
+    return dict(re.fullmatch(r"([\w-]+)(.*)", line).groups() for line in lines)
 
 
 def test_binder_has_the_same_file():

@@ -1,0 +1,55 @@
+"""`vit-edu train`: every recipe runs, leaves weights and a record; wrong words get a sentence."""
+
+import json
+
+import pytest
+from safetensors import safe_open
+
+from vit_edu import cli, create_model, load_weights
+from vit_edu.training import records
+from vit_edu.training.recipes import RECIPES, recipe
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_runs_and_leaves_its_record(name, tmp_path, capsys):
+    words = ["--size", "smoke", "--seed", "3", "--out", str(tmp_path / "out"), "--records", str(tmp_path), "--cpu"]
+    assert cli.main(["train", name, *words]) == 0
+    [run] = json.loads((tmp_path / f"{name}.json").read_text())["runs"]
+    assert run["command"] == f"vit-edu train {name} --size smoke --seed 3" and run["seconds"] > 0
+    assert run["date"] and run["device"] and run["versions"]["torch"]
+    assert run["figures"] and all(0 <= value <= 3 for value in run["figures"].values())
+    printed = capsys.readouterr().out
+    assert all(figure in printed for figure in run["figures"]) and "the record is in" in printed
+    if name != "laboratory":
+        with safe_open(tmp_path / "out" / f"{name}.safetensors", "pt") as file:
+            names = file.keys()
+            about, weights = file.metadata(), {key: file.get_tensor(key) for key in names}
+        inside = {"mae": "encoder.", "clip": "visual."}.get(name, "")
+        state = {key.removeprefix(inside): x for key, x in weights.items() if key.startswith(inside)}
+        load_weights(create_model(about["model"], **json.loads(about["words"])), state, source="vit_edu")
+
+
+def test_a_run_takes_the_place_of_the_same_one(tmp_path):
+    for seed, figure in ((1, 0.1), (0, 0.2), (1, 0.3)):
+        records.add("mae", {"size": "laptop", "seed": seed, "figures": {"a": figure}}, tmp_path)
+    runs = json.loads((tmp_path / "mae.json").read_text())["runs"]
+    assert [(run["seed"], run["figures"]["a"]) for run in runs] == [(0, 0.2), (1, 0.3)]
+
+
+def test_wrong_words_get_a_sentence(capsys):
+    assert cli.main(["train", "bert"]) == 2
+    assert "the recipe 'bert' found, wanted one of supervised, mae" in capsys.readouterr().out
+    assert cli.main(["train", "mae", "--size", "huge"]) == 2
+    assert "--size huge found, wanted one of smoke, laptop, gpu" in capsys.readouterr().out
+
+
+def test_without_a_name_they_are_listed(capsys):
+    assert cli.main(["train"]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"{name} " in printed for name in RECIPES)
+
+
+def test_every_recipe_says_what_it_is():
+    for name in RECIPES:
+        module = recipe(name)
+        assert f"data/records/{name}.json" in module.__doc__ and {"smoke", "laptop", "gpu"} <= set(module.SIZES)

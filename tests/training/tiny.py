@@ -1,0 +1,59 @@
+"""A run of some seconds, as a program of its own that can be killed: python -m tests.training.tiny FOLDER [--slow]."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from vit_edu.models import create_model
+from vit_edu.training import Plan, Supervised, fit, labelled, new_fabric
+from vit_edu.training.batches import Pictures
+
+PLAN = Plan(epochs=6, batch_size=16, lr=5e-3, ema=0.8, evaluations=3)
+
+
+def pictures() -> Pictures:
+    """64 noisy pictures of two kinds, red and blue."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 100, (64, 3, 8, 8), generator=generator)
+    labels = torch.arange(64) % 2
+    images[labels == 0, 0] += 120
+    images[labels == 1, 2] += 120
+    return Pictures(images.to(torch.uint8), labels, ["one"] * 64, ["red", "blue"])
+
+
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    words = {"img_size": 8, "patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2, "num_classes": 2}
+    return create_model("vit_tiny_patch16_224", **words)
+
+
+def run(folder: Path | None = None, plan: Plan = PLAN, slow: float = 0.0, **words):
+    """Trains; returns the model and its history."""
+    data, objective = pictures(), Supervised(model())
+    make = labelled(data, mixup=0.2, cutmix=0.2)
+
+    def make_batch(indices, draws):
+        time.sleep(slow)
+        return make(indices, draws)
+
+    def evaluate(objective) -> dict:
+        scores = objective.model(data.plain())
+        return {"score": (scores.argmax(1) == data.labels).float().mean().item(), "mean": scores.mean().item()}
+
+    history = fit(objective, len(data), make_batch, plan, folder=folder, evaluate=evaluate, **words)
+    return objective.model, history
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    fabric = new_fabric("cpu", devices="auto" if torch.distributed.is_torchelastic_launched() else 1)
+    folder, slow = Path(sys.argv[1]), 0.05 if "--slow" in sys.argv else 0.0
+    trained, history = run(folder, slow=slow, fabric=fabric, checkpoint_every=0.0)
+    if fabric.is_global_zero:
+        rows = [{key: row[key] for key in ("step", "loss")} for row in history.rows]
+        torch.save(trained.state_dict(), folder / "weights.pt")
+        (folder / "history.json").write_text(json.dumps({"rows": rows, "evaluations": history.evaluations}))

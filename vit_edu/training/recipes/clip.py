@@ -1,0 +1,58 @@
+"""CLIP (Radford et al. 2021): each emoji and its name belong together; one tower reads pictures, one the names' bytes.
+
+Zero-shot: of all names of a split, which is this picture's? Asked of the held-out style and of held-out concepts. What
+it reaches and how long it took: data/records/clip.json.
+"""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from lightning_fabric import Fabric
+
+from vit_edu.models import CLIP, TextTransformer, tokenize
+from vit_edu.training.batches import captioned, pictures
+from vit_edu.training.loop import Plan, fit
+from vit_edu.training.objectives import Contrastive
+
+from . import common
+
+CONTEXT = 64
+SIZES = {
+    "smoke": common.Size(common.SMOKE, Plan(epochs=0.1, batch_size=64), 2, (0.01,)),
+    "laptop": common.Size(common.LAPTOP, Plan(epochs=30, batch_size=128, lr=1e-3, warmup=0.1)),
+    "gpu": common.Size(common.GPU, Plan(epochs=400, batch_size=1024, lr=1e-3, warmup=0.1)),
+}
+
+
+def run(size: common.Size, seed: int, folder: Path, fabric: Fabric) -> dict:
+    """Trains, judges, leaves folder/clip.safetensors with both towers. Returns the figures."""
+    train = pictures("emoji", "train", fabric.device, size.words["img_size"])
+    visual = common.vit(size.words, seed)
+    text = TextTransformer(context_length=CONTEXT, embed_dim=size.words["embed_dim"], depth=2, num_heads=2)
+    clip = CLIP(visual, text, embed_dim=64).to(fabric.device)
+    plan = common.changed(size.plan, seed=seed)
+    history = fit(Contrastive(clip), len(train), captioned(train, CONTEXT), plan, folder=folder, fabric=fabric)
+    common.keep(clip, size.words, folder / "clip.safetensors")
+    figures = {}
+    for split in ("new_style", "new_concepts", "new_both"):
+        figures |= zero_shot(clip, split, fabric, size.words["img_size"])
+    figures |= common.judged(visual, size.words, size, seed, fabric)
+    return {"seconds_training": history.seconds, "loss": common.curve(history), "figures": figures}
+
+
+@torch.inference_mode()
+def zero_shot(clip: CLIP, split: str, fabric: Fabric, img_size: int) -> dict[str, float]:
+    """How often the right name is the nearest of all names in the split, or among the nearest five; and mere chance."""
+    data = pictures("emoji", split, fabric.device, img_size)
+    names = list(dict.fromkeys(data.names))
+    clip.eval()
+    images = torch.cat([clip.encode_image(part) for part in data.plain().split(256)])
+    texts = torch.cat([clip.encode_text(part) for part in tokenize(names, CONTEXT).to(fabric.device).split(256)])
+    nearest = (F.normalize(images, dim=1) @ F.normalize(texts, dim=1).T).topk(5).indices  # (N, 5)
+    right = nearest == torch.tensor([names.index(name) for name in data.names], device=nearest.device)[:, None]
+    return {
+        f"emoji/{split}/zero-shot": right[:, 0].float().mean().item(),
+        f"emoji/{split}/zero-shot in 5": right.any(dim=1).float().mean().item(),
+        f"emoji/{split}/zero-shot by chance": 1 / len(names),
+    }

@@ -1,0 +1,40 @@
+"""DINO (Caron et al. 2021): a student that says of small crops what its teacher says of large ones, emoji at 64 px.
+
+Without labels; another background in every crop, so that what the crops share is the thing itself. What it reaches and
+how long it took: data/records/dino.json.
+"""
+
+from pathlib import Path
+
+from lightning_fabric import Fabric
+
+from vit_edu.models import DINO
+from vit_edu.training.batches import crops, pictures
+from vit_edu.training.loop import Plan, fit
+from vit_edu.training.objectives import SelfDistillation
+
+from . import common
+
+LAPTOP = {"img_size": 64, "patch_size": 8, "embed_dim": 96, "depth": 4, "num_heads": 4}
+LONG = {"lr": 1e-3, "warmup": 0.1, "weight_decay": 0.1, "clip_grad": 3.0}
+SIZES = {
+    "smoke": common.Size(
+        common.SMOKE | {"img_size": 64, "patch_size": 16}, Plan(epochs=0.05, batch_size=32), 2, (0.01,)
+    ),
+    "laptop": common.Size(LAPTOP, Plan(epochs=20, batch_size=64, **LONG)),
+    "gpu": common.Size(LAPTOP | {"embed_dim": 192, "depth": 9}, Plan(epochs=400, batch_size=512, **LONG)),
+}
+
+
+def run(size: common.Size, seed: int, folder: Path, fabric: Fabric) -> dict:
+    """Trains, judges, leaves folder/dino.safetensors, the teacher's encoder. Returns the figures."""
+    train = pictures("emoji", "train", fabric.device, size.words["img_size"])
+    words = size.words | {"dynamic_img_size": True}
+    dino = DINO(common.vit(words, seed, drop_path_rate=0.1), out_dim=1024, hidden_dim=256, bottleneck_dim=64)
+    objective = SelfDistillation(dino.to(fabric.device), momentum=0.99)
+    make_batch = crops(train, local=4, local_size=size.words["img_size"] // 2)
+    history = fit(objective, len(train), make_batch, common.changed(size.plan, seed=seed), folder=folder, fabric=fabric)
+    teacher = dino.teacher["backbone"]
+    common.keep(teacher, words, folder / "dino.safetensors")
+    figures = common.judged(teacher, words, size, seed, fabric)
+    return {"seconds_training": history.seconds, "loss": common.curve(history), "figures": figures}

@@ -1,0 +1,47 @@
+"""MAE (He et al. 2022): three quarters of each emoji removed and painted again, no labels, 5,622 pictures of 32 px.
+
+Crops, mirror images and backgrounds, no other colours. What it reaches and how long it took: data/records/mae.json.
+"""
+
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+
+from vit_edu.models import MAE
+from vit_edu.models.mae import init_mae
+from vit_edu.training.batches import pictures, to_reconstruct
+from vit_edu.training.loop import Plan, fit
+
+from . import common
+
+DECODER = {"decoder_embed_dim": 64, "decoder_depth": 2, "decoder_num_heads": 4}
+LONG = {"lr": 1.5e-3, "betas": (0.9, 0.95), "warmup": 0.1}
+SIZES = {
+    "smoke": common.Size(common.SMOKE, Plan(epochs=0.1, batch_size=64), 2, (0.01,)),
+    "laptop": common.Size(common.LAPTOP, Plan(epochs=40, batch_size=128, **LONG)),
+    "gpu": common.Size(common.GPU, Plan(epochs=1600, batch_size=512, **LONG)),
+}
+
+
+def run(size: common.Size, seed: int, folder: Path, fabric: Fabric) -> dict:
+    """Trains, judges, leaves folder/mae.safetensors with encoder and decoder. Returns the figures."""
+    train = pictures("emoji", "train", fabric.device, size.words["img_size"])
+    words = size.words | {"pos_embed": "sincos", "global_pool": "avg"}
+    model = common.vit(words, seed).apply(init_mae)
+    mae = MAE(model, **DECODER, norm_pix_loss=True).to(fabric.device)
+    make_batch = to_reconstruct(train, model.patch_embed.num_patches)
+    history = fit(mae, len(train), make_batch, common.changed(size.plan, seed=seed), folder=folder, fabric=fabric)
+    common.keep(mae, words, folder / "mae.safetensors")
+    figures = {"reconstruction/new_style": reconstruction(mae, fabric, size.words["img_size"])}
+    figures |= common.judged(model, words, size, seed, fabric)
+    return {"seconds_training": history.seconds, "loss": common.curve(history), "figures": figures}
+
+
+@torch.inference_mode()
+def reconstruction(mae: MAE, fabric: Fabric, img_size: int) -> float:
+    """The loss on the held-out style, with the same patches removed in every run."""
+    images = pictures("emoji", "new_style", fabric.device, img_size).plain()
+    shape = (len(images), mae.encoder.patch_embed.num_patches)
+    noise = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(fabric.device)
+    return mae.eval()(images, noise)[0].item()

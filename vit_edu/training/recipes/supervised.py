@@ -1,0 +1,36 @@
+"""Labels: which of eight groups an emoji is in, learned from five styles (5,622 pictures of 32 px).
+
+Random crops, mirror images, colours and backgrounds; mixup and cutmix, label smoothing, drop path, an average of the
+weights. What it reaches and how long it took: data/records/supervised.json.
+"""
+
+from pathlib import Path
+
+from lightning_fabric import Fabric
+
+from vit_edu.training.batches import labelled
+from vit_edu.training.loop import Plan, fit
+from vit_edu.training.objectives import Supervised
+
+from . import common, judge
+
+SIZES = {
+    "smoke": common.Size(common.SMOKE, Plan(epochs=0.1, batch_size=64), 2, (0.01,)),
+    "laptop": common.Size(common.LAPTOP, Plan(epochs=20, batch_size=128, lr=1e-3, ema=0.99)),
+    "gpu": common.Size(common.GPU, Plan(epochs=300, batch_size=512, lr=2e-3, ema=0.999)),
+}
+
+
+def run(size: common.Size, seed: int, folder: Path, fabric: Fabric) -> dict:
+    """Trains, judges, leaves folder/supervised.safetensors. Returns the figures."""
+    train, tests = judge.sets("emoji", fabric.device, size.words["img_size"])
+    words = size.words | {"num_classes": len(train.classes)}
+    model = common.vit(words, seed, drop_path_rate=0.1)
+    objective = Supervised(model.to(fabric.device), label_smoothing=0.1)
+    plan = common.changed(size.plan, seed=seed)
+    history = fit(objective, len(train), labelled(train, mixup=0.3, cutmix=0.3), plan, folder=folder, fabric=fabric)
+    figures = judge.scores(model, tests, "emoji/{}/own head")
+    common.keep(model, words, folder / "supervised.safetensors")
+    figures |= common.judged(model, words, size, seed, fabric)
+    figures |= common.tuned(None, words, size, seed, fabric)  # the mark to pass
+    return {"seconds_training": history.seconds, "loss": common.curve(history), "figures": figures}

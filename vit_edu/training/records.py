@@ -1,0 +1,80 @@
+"""What a run gave, in data/records/: nothing is quoted in a lesson or in README that does not stand there."""
+
+import importlib.metadata
+import json
+import platform
+import subprocess
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from vit_edu import resources
+
+
+def surroundings(device: torch.device | str = "cpu") -> dict:
+    """Where and with what a run was made: date, commit, device, versions."""
+    gpu = torch.device(device).type == "cuda"
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "commit": commit(),
+        "device": torch.cuda.get_device_name(device) if gpu else processor(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name) for name in ("torch", "lightning-fabric")},
+    }
+
+
+def commit() -> str:
+    """HEAD of the checkout and whether the package differs from it; "" where there is no checkout."""
+
+    def git(*words: str) -> str:
+        folder = Path(__file__).resolve().parents[2]
+        return subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short", "HEAD") + (" and changes" if git("status", "--porcelain", "vit_edu") else "")
+    except OSError:
+        return ""
+
+
+def processor() -> str:
+    """The CPU's name as the system tells it, and how many cores there are for us."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        name = platform.processor() or platform.machine()
+    return f"{name}, {torch.get_num_threads()} threads"
+
+
+@contextmanager
+def timed(figures: dict, name: str):
+    """Seconds of what is done inside, into figures[name]."""
+    start = time.monotonic()
+    yield
+    figures[name] = round(time.monotonic() - start, 1)
+
+
+def folder() -> Path:
+    """data/records of the checkout, or of the installed package."""
+    return resources.folder("data") / "records"
+
+
+def add(recipe: str, run: dict, where: Path | None = None) -> Path:
+    """Put a run into where/recipe.json, in the place of an earlier one of the same size and seed; returns the path."""
+    path = (where or folder()) / f"{recipe}.json"
+    runs = json.loads(path.read_text(encoding="utf-8"))["runs"] if path.exists() else []
+    same = (run["size"], run["seed"])
+    runs = [other for other in runs if (other["size"], other["seed"]) != same] + [run]
+    runs.sort(key=lambda other: (other["size"], other["seed"]))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"recipe": recipe, "runs": runs}, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def read(recipe: str, size: str = "laptop") -> list[dict]:
+    """The runs of one size, by seed. Raises FileNotFoundError where there is no record of the recipe."""
+    runs = json.loads((folder() / f"{recipe}.json").read_text(encoding="utf-8"))["runs"]
+    return [run for run in runs if run["size"] == size]

@@ -1,0 +1,133 @@
+"""What a pre-trained model is good for: features, k-NN, linear probe, fine-tuning in part or whole, LoRA."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vit_edu.layers.checks import check_at_least, complaint
+from vit_edu.models import SwinTransformer
+
+
+def freeze(model: nn.Module, but: tuple[str, ...] = ("head", "fc")) -> nn.Module:
+    """Only parameters whose name begins with one of `but` learn from here on; returns the model.
+
+    freeze(model) leaves the head to train, freeze(model, ("blocks.10", "blocks.11", "norm", "head")) the last blocks as
+    well, freeze(model, ("",)) thaws all. Raises ValueError where no parameter is left.
+    """
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith(but))
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        first = ", ".join(dict.fromkeys(name.partition(".")[0] for name, _ in model.named_parameters()))
+        raise complaint(f"no parameter beginning with {' or '.join(but)}", f"some of {first}", "change `but`")
+    return model
+
+
+@torch.no_grad()
+def features(model: nn.Module, images: Tensor, batch_size: int = 256) -> Tensor:
+    """What the head would read: float images (N, C, H, W) -> (N, C) float32, in eval mode and in batches."""
+    model.eval()
+    parts = [pooled(model, part) for part in images.split(batch_size)]
+    return torch.cat([part.float() for part in parts])
+
+
+def pooled(model: nn.Module, images: Tensor) -> Tensor:
+    """The vector that the head reads, (B, C): a ViT's own pooling, else the mean of the map."""
+    x = model.forward_features(images)
+    if hasattr(model, "pool"):
+        return model.pool(x)
+    return x.mean(dim=(1, 2) if isinstance(model, SwinTransformer) else (2, 3))  # (B, H, W, C), or (B, C, H, W)
+
+
+def knn(
+    train: Tensor, labels: Tensor, test: Tensor, k: int = 20, temperature: float = 0.07, classes: int | None = None
+) -> Tensor:
+    """The weighted vote of the k nearest by cosine (Wu et al. 2018, as DINO): features (N, C), (M, C) -> (M, classes).
+
+    A neighbour of cosine s has exp(s / temperature) votes for its label. Raises ValueError for k above N.
+    """
+    check_at_least(1, k=k)
+    if k > len(train):
+        raise complaint(f"k={k} for {len(train)} pictures", "at most as many", "change k")
+    train, test = F.normalize(train, dim=1), F.normalize(test, dim=1)
+    similarity, nearest = (test @ train.T).topk(k, dim=1)  # (M, k) each
+    votes = (similarity / temperature).exp()
+    classes = classes or int(labels.max()) + 1
+    return torch.zeros(len(test), classes, device=test.device).scatter_add_(1, labels[nearest], votes)
+
+
+def linear_probe(
+    train: Tensor, labels: Tensor, classes: int, decay: float = 1e-3, steps: int = 200
+) -> Callable[[Tensor], Tensor]:
+    """The best linear layer on frozen features (N, C), found by L-BFGS: features -> logits (M, classes).
+
+    Features are normalised to mean 0 and deviation 1 first. The loss is convex, so there is no learning rate to choose.
+    """
+    mean, std = train.mean(dim=0), train.std(dim=0) + 1e-6
+    layer = nn.Linear(train.shape[1], classes, device=train.device)
+    nn.init.zeros_(layer.weight), nn.init.zeros_(layer.bias)
+    optimizer = torch.optim.LBFGS(layer.parameters(), max_iter=steps, line_search_fn="strong_wolfe")
+    x = (train - mean) / std
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(layer(x), labels) + decay * layer.weight.square().sum() / 2
+        loss.backward()
+        return loss
+
+    with torch.enable_grad():
+        optimizer.step(closure)
+    layer.requires_grad_(False)
+    return lambda x: layer((x - mean) / std)
+
+
+def accuracy(scores: Tensor, labels: Tensor) -> float:
+    """The share of rows (N, classes) whose largest is the label (N,)."""
+    return (scores.argmax(dim=1) == labels).float().mean().item()
+
+
+class LoRALinear(nn.Module):
+    """A frozen linear layer plus a product of two thin ones: W x + (alpha / rank) B A x. Hu et al. 2022."""
+
+    def __init__(self, linear: nn.Linear, rank: int, alpha: float):
+        super().__init__()
+        check_at_least(1, rank=rank)
+        self.linear, self.scale = linear.requires_grad_(False), alpha / rank
+        self.down = nn.Parameter(torch.randn(rank, linear.in_features, device=linear.weight.device) / rank**0.5)
+        self.up = nn.Parameter(torch.zeros(linear.out_features, rank, device=linear.weight.device))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x) + self.scale * F.linear(F.linear(x, self.down), self.up)
+
+    def merged(self) -> nn.Linear:
+        """One linear layer that does the same: no cost is left when it runs."""
+        with torch.no_grad():
+            self.linear.weight += self.scale * self.up @ self.down
+        return self.linear
+
+
+def add_lora(model: nn.Module, rank: int = 4, alpha: float = 8.0, where: tuple[str, ...] = ("qkv",)) -> nn.Module:
+    """LoRA in every linear layer of one of these names; all else is frozen but for the head. Returns the model."""
+    _replace(
+        model, lambda name, part: isinstance(part, nn.Linear) and name in where, lambda x: LoRALinear(x, rank, alpha)
+    )
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith(("head", "fc")) or name.endswith((".down", ".up")))
+    return model
+
+
+def merge_lora(model: nn.Module) -> nn.Module:
+    """Every LoRALinear as the plain layer it was, with what it learned inside. Returns the model."""
+    _replace(model, lambda name, part: isinstance(part, LoRALinear), lambda x: x.merged())
+    return model.requires_grad_(True)
+
+
+def _replace(model: nn.Module, chosen: Callable[[str, nn.Module], bool], make: Callable) -> None:
+    places = [
+        (parent, name) for parent in model.modules() for name, part in parent.named_children() if chosen(name, part)
+    ]
+    if not places:
+        raise complaint("no layer of these names", "one or more", "print(model) shows what it has")
+    for parent, name in places:
+        setattr(parent, name, make(getattr(parent, name)))
