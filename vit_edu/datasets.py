@@ -2,7 +2,7 @@
 
 import csv
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -46,6 +46,21 @@ class Dataset:
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         return self.images[index], int(self.labels[index])
+
+    def to(self, device: torch.device | str) -> "Dataset":
+        """The same set with its tensors on a device, such as a GPU where it is trained on."""
+        alpha = None if self.alpha is None else self.alpha.to(device)
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device), alpha=alpha)
+
+    def take(self, indices: torch.Tensor) -> "Dataset":
+        """Some of the pictures, by their places (n,) int64."""
+        chosen = {"images": self.images[indices], "labels": self.labels[indices]}
+        chosen["names"] = [self.names[i] for i in indices.tolist()]
+        if self.alpha is not None:
+            chosen["alpha"] = self.alpha[indices]
+        if self.styles is not None:
+            chosen["styles"] = [self.styles[i] for i in indices.tolist()]
+        return replace(self, **chosen)
 
     def over(self, background) -> torch.Tensor:
         """The images over another colour than white: uint8 (N, C, H, W).

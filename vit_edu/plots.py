@@ -8,7 +8,8 @@ reads the same on a dark page.
 import base64
 import io
 import math
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -242,6 +243,30 @@ def show_curves(
         axes.legend(frameon=False, fontsize=9)
     span = f"{xlabel} from {x[0]:g} to {x[-1]:g}{' (logarithmic)' if log else ''}"
     return Picture(figure, alt or f"{ylabel} over {span}: {'; '.join(facts)}.")
+
+
+def live_curve(every: float = 2.0) -> Callable:
+    """For training.fit(..., on_report=plots.live_curve()): the loss so far, drawn again in its place while training.
+
+    At most once in `every` seconds, and at the end.
+    """
+    shown, last = None, 0.0
+
+    def draw(history) -> None:
+        nonlocal shown, last
+        if len(history.rows) < 2 or (time.monotonic() - last < every and not history.finished):
+            return
+        from IPython.display import display
+
+        last = time.monotonic()
+        steps, losses = zip(*((row["step"], row["loss"]) for row in history.rows))
+        picture = show_curves(steps, {"loss": losses}, xlabel="step", ylabel="loss")
+        if shown is None:
+            shown = display(picture, display_id=True)
+        else:
+            shown.update(picture)
+
+    return draw
 
 
 def show_positions(pos_embed, grid_size: tuple[int, int]) -> Picture:

@@ -95,7 +95,7 @@ def test_the_best_weights_are_kept():
 
 def test_an_interrupt_ends_in_good_order(tmp_path):
     def stop(history):
-        if history.evaluations:
+        if history.evaluations and not history.interrupted:
             raise KeyboardInterrupt
 
     trained, history = run(tmp_path, on_report=stop, checkpoint_every=0.0)

@@ -21,7 +21,6 @@ from vit_edu.training import (
     linear_probe,
     merge_lora,
     parameter_groups,
-    pictures,
     schedule,
 )
 from vit_edu.training.augment import jitter, mix, over_colours, random_crop
@@ -244,7 +243,7 @@ def test_lora_starts_as_the_model_and_ends_as_one_again():
 
 
 def test_a_share_of_the_labels_has_every_class():
-    train = pictures("emoji", "new_both", img_size=16)
+    train = load_dataset("emoji", "new_both", img_size=16)
     for share in (0.001, 0.1, 0.5):
         part = share_of(train, share, seed=0)
         counts = [(part.labels == label).sum().item() for label in range(8)]

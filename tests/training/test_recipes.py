@@ -3,11 +3,11 @@
 import json
 
 import pytest
-from safetensors import safe_open
 
-from vit_edu import cli, create_model, load_weights
+from vit_edu import cli
 from vit_edu.training import records
 from vit_edu.training.recipes import RECIPES, recipe
+from vit_edu.weights.bundled import load
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -21,12 +21,9 @@ def test_every_recipe_runs_and_leaves_its_record(name, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert all(figure in printed for figure in run["figures"]) and "the record is in" in printed
     if name != "laboratory":
-        with safe_open(tmp_path / "out" / f"{name}.safetensors", "pt") as file:
-            names = file.keys()
-            about, weights = file.metadata(), {key: file.get_tensor(key) for key in names}
-        inside = {"mae": "encoder.", "clip": "visual."}.get(name, "")
-        state = {key.removeprefix(inside): x for key, x in weights.items() if key.startswith(inside)}
-        load_weights(create_model(about["model"], **json.loads(about["words"])), state, source="vit_edu")
+        model = load(tmp_path / "out" / f"{name}.safetensors")
+        assert type(model).__name__ == {"mae": "MAE", "clip": "CLIP"}.get(name, "VisionTransformer")
+        assert not model.training
 
 
 def test_a_run_takes_the_place_of_the_same_one(tmp_path):

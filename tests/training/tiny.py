@@ -8,21 +8,21 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from vit_edu.datasets import Dataset
 from vit_edu.models import create_model
-from vit_edu.training import Plan, Supervised, fit, labelled, new_fabric
-from vit_edu.training.batches import Pictures
+from vit_edu.training import Plan, Supervised, fit, labelled, new_fabric, plain
 
 PLAN = Plan(epochs=6, batch_size=16, lr=5e-3, ema=0.8, evaluations=3)
 
 
-def pictures() -> Pictures:
+def pictures() -> Dataset:
     """64 noisy pictures of two kinds, red and blue."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 100, (64, 3, 8, 8), generator=generator)
     labels = torch.arange(64) % 2
     images[labels == 0, 0] += 120
     images[labels == 1, 2] += 120
-    return Pictures(images.to(torch.uint8), labels, ["one"] * 64, ["red", "blue"])
+    return Dataset(images.to(torch.uint8), labels, ["one"] * 64, ["red", "blue"])
 
 
 def model() -> nn.Module:
@@ -41,7 +41,7 @@ def run(folder: Path | None = None, plan: Plan = PLAN, slow: float = 0.0, **word
         return make(indices, draws)
 
     def evaluate(objective) -> dict:
-        scores = objective.model(data.plain())
+        scores = objective.model(plain(data))
         return {"score": (scores.argmax(1) == data.labels).float().mean().item(), "mean": scores.mean().item()}
 
     history = fit(objective, len(data), make_batch, plan, folder=folder, evaluate=evaluate, **words)

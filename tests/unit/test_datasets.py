@@ -43,6 +43,18 @@ def test_photos():
     assert load_dataset("photos", img_size=96).images.shape == (4, 3, 96, 96)
 
 
+def test_some_of_the_pictures_and_another_device():
+    whole = load_dataset("emoji", "new_both", img_size=16)
+    part = whole.take(torch.tensor([5, 0, 5]))
+    assert part.names == [whole.names[i] for i in (5, 0, 5)] and part.styles == [whole.styles[i] for i in (5, 0, 5)]
+    assert torch.equal(part.images, whole.images[[5, 0, 5]]) and torch.equal(part.alpha, whole.alpha[[5, 0, 5]])
+    assert torch.equal(part.labels, whole.labels[[5, 0, 5]]) and part.classes == whole.classes
+    away = part.to("meta")
+    assert {x.device.type for x in (away.images, away.labels, away.alpha)} == {"meta"} and away.names == part.names
+    grey = load_dataset("fashion", "test").take(torch.tensor([3])).to("cpu")
+    assert grey.alpha is None and grey.styles is None and len(grey) == 1
+
+
 def test_fashion_is_balanced_in_every_slice():
     for split, size in (("train", 9000), ("test", 2000)):
         fashion = load_dataset("fashion", split)

@@ -1,6 +1,6 @@
 """Training and transfer: one loop, what is minimised, what a step sees, what a pre-trained model is good for."""
 
-from .batches import Pictures, captioned, crops, labelled, pictures, to_reconstruct
+from .batches import captioned, crops, in_colour, labelled, plain, to_reconstruct
 from .draws import Draws
 from .loop import History, Plan, fit, new_fabric
 from .objectives import Contrastive, SelfDistillation, Supervised
@@ -11,7 +11,6 @@ __all__ = [
     "Contrastive",
     "Draws",
     "History",
-    "Pictures",
     "Plan",
     "SelfDistillation",
     "Supervised",
@@ -23,6 +22,7 @@ __all__ = [
     "features",
     "fit",
     "freeze",
+    "in_colour",
     "knn",
     "labelled",
     "layers_of",
@@ -30,7 +30,7 @@ __all__ = [
     "merge_lora",
     "new_fabric",
     "parameter_groups",
-    "pictures",
+    "plain",
     "schedule",
     "to_reconstruct",
 ]

@@ -1,5 +1,7 @@
 """Random numbers of a training step that depend on nothing but seed and step: not on the number of processes."""
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -12,7 +14,8 @@ class Draws:
     """
 
     def __init__(self, seed: int, step: int, batch_size: int, rows: slice, device: torch.device | str = "cpu"):
-        self.generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+        self.seed = seed * 1_000_003 + step
+        self.generator = torch.Generator().manual_seed(self.seed)
         self.batch_size, self.rows, self.device = batch_size, rows, device
 
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
@@ -25,6 +28,7 @@ class Draws:
         return self.uniform() < probability
 
 
+@lru_cache(maxsize=4)
 def epoch_order(n: int, seed: int, epoch: int) -> Tensor:
     """A random order of n pictures, (n,) int64: another one for every epoch."""
     return torch.randperm(n, generator=torch.Generator().manual_seed(seed * 1_000_003 + 500_000_000 + epoch))

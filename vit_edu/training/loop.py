@@ -62,6 +62,7 @@ class History:
     steps: int = 0
     seconds: float = 0.0
     interrupted: bool = False
+    finished: bool = False
 
 
 def new_fabric(accelerator: str = "auto", devices: int | str = 1, precision: str | None = None) -> Fabric:
@@ -96,75 +97,75 @@ def fit(
     what to do where the loss is no number.
     """
     fabric = fabric or new_fabric(precision=plan.precision)
-    if plan.batch_size > n or plan.batch_size % fabric.world_size:
-        found = f"batch_size={plan.batch_size} for {n} pictures and {fabric.world_size} processes"
-        raise complaint(found, "at most the pictures, a multiple of the processes", "change batch_size")
-    part = plan.batch_size // fabric.world_size
-    rows = slice(fabric.global_rank * part, (fabric.global_rank + 1) * part)
+    rows = _own_rows(plan.batch_size, n, fabric)
     optimizer = adamw(parameter_groups(module, plan.weight_decay, plan.layer_decay), plan.lr, plan.betas)
-    plain = module
-    module, optimizer = fabric.setup(module, optimizer)
-    average = AveragedModel(plain, multi_avg_fn=get_ema_multi_avg_fn(plan.ema), use_buffers=True) if plan.ema else None
-    run = state.Run(plain, optimizer, average, History(), folder, fabric)
+    wrapped, optimizer = fabric.setup(module, optimizer)
+    average = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(plan.ema), use_buffers=True) if plan.ema else None
+    run = state.Run(module, optimizer, average, History(), folder, fabric)
     run.resume(plan)
-
-    an_epoch = n // plan.batch_size
+    history, an_epoch = run.history, n // plan.batch_size
     steps = max(1, round(plan.epochs * an_epoch))
-    history, started, saved = run.history, time.monotonic(), time.monotonic()
-    before = history.seconds
     due = {round(steps * (i + 1) / plan.evaluations) for i in range(plan.evaluations)} if evaluate else set()
+    started, saved = time.monotonic() - history.seconds, time.monotonic()
     bar = tqdm(total=steps, initial=history.steps, desc="training", unit="step", disable=not fabric.is_global_zero)
     try:
-        while history.steps < steps:
-            progress = history.steps / steps
-            if plan.seconds is not None:
-                progress = history.seconds / plan.seconds
-                if progress >= 1:
-                    break
+        while history.steps < steps and (plan.seconds is None or history.seconds < plan.seconds):
+            progress = history.steps / steps if plan.seconds is None else history.seconds / plan.seconds
             for group in optimizer.param_groups:
                 group["lr"] = plan.lr * group["lr_scale"] * schedule(progress, plan.warmup)
             epoch, place = divmod(history.steps, an_epoch)
-            indices = epoch_order(n, plan.seed, epoch)[place * plan.batch_size :][: plan.batch_size][rows]
+            batch = epoch_order(n, plan.seed, epoch)[place * plan.batch_size :][: plan.batch_size]
             draws = Draws(plan.seed, history.steps, plan.batch_size, rows, fabric.device)
-            torch.manual_seed(
-                plan.seed * 1_000_003 + history.steps * fabric.world_size + fabric.global_rank
-            )  # drop path
-            plain.train()
-            loss = module(*make_batch(indices.to(fabric.device), draws))
+            torch.manual_seed(draws.seed + fabric.global_rank)  # drop path draws from here
+
+            module.train()
+            loss = wrapped(*make_batch(batch[rows].to(fabric.device), draws))
             loss = loss[0] if isinstance(loss, tuple) else loss
             fabric.backward(loss)
-            norm = fabric.clip_gradients(module, optimizer, max_norm=plan.clip_grad, error_if_nonfinite=False)
+            norm = fabric.clip_gradients(wrapped, optimizer, max_norm=plan.clip_grad, error_if_nonfinite=False)
             optimizer.step()
             optimizer.zero_grad()
             if average:
-                average.update_parameters(plain)
-            if hasattr(plain, "after_step"):
-                plain.after_step(progress, fabric)
+                average.update_parameters(module)
+            if hasattr(module, "after_step"):
+                module.after_step(progress, fabric)
+
             history.steps += 1
-            history.seconds = before + time.monotonic() - started
+            history.seconds = time.monotonic() - started
             run.losses.append(loss.detach())
             bar.update()
             if len(run.losses) == 20 or history.steps == steps or history.steps in due:
                 _report(history, run.losses, norm, fabric)
-                bar.set_postfix({key: f"{value:.4g}" for key, value in history.rows[-1].items() if key == "loss"})
+                bar.set_postfix(loss=f"{history.rows[-1]['loss']:.4g}")
                 if on_report and fabric.is_global_zero:
                     on_report(history)
             if history.steps in due:
                 run.evaluate(evaluate)
-                history.seconds = before + time.monotonic() - started
-            if folder and (time.monotonic() - saved > checkpoint_every):
+            if folder and time.monotonic() - saved > checkpoint_every:
                 run.save(plan)
                 saved = time.monotonic()
+        if evaluate and history.steps < steps:  # the seconds are over
+            run.evaluate(evaluate)
+        history.finished = True
     except KeyboardInterrupt:
         history.interrupted = True
     finally:
         bar.close()
-    if evaluate and plan.seconds is not None:
-        run.evaluate(evaluate)
     run.keep_best()
-    if folder and not history.interrupted:
+    if on_report and fabric.is_global_zero:
+        on_report(history)
+    if folder and history.finished:
         run.save(plan)
     return history
+
+
+def _own_rows(batch_size: int, n: int, fabric: Fabric) -> slice:
+    """The part of every batch that is this process's."""
+    if batch_size > n or batch_size % fabric.world_size:
+        found = f"batch_size={batch_size} for {n} pictures and {fabric.world_size} processes"
+        raise complaint(found, "at most the pictures, a multiple of the processes", "change batch_size")
+    part = batch_size // fabric.world_size
+    return slice(fabric.global_rank * part, (fabric.global_rank + 1) * part)
 
 
 def _report(history: History, losses: list[Tensor], norm: Tensor, fabric: Fabric) -> None:

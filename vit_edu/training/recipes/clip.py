@@ -10,10 +10,12 @@ import torch
 import torch.nn.functional as F
 from lightning_fabric import Fabric
 
-from vit_edu.models import CLIP, TextTransformer, tokenize
-from vit_edu.training.batches import captioned, pictures
+from vit_edu.datasets import load_dataset
+from vit_edu.models import CLIP, tokenize
+from vit_edu.training.batches import captioned, plain
 from vit_edu.training.loop import Plan, fit
 from vit_edu.training.objectives import Contrastive
+from vit_edu.weights.bundled import save
 
 from . import common
 
@@ -27,27 +29,27 @@ SIZES = {
 
 def run(size: common.Size, seed: int, folder: Path, fabric: Fabric) -> dict:
     """Trains, judges, leaves folder/clip.safetensors with both towers. Returns the figures."""
-    train = pictures("emoji", "train", fabric.device, size.words["img_size"])
-    visual = common.vit(size.words, seed)
-    text = TextTransformer(context_length=CONTEXT, embed_dim=size.words["embed_dim"], depth=2, num_heads=2)
-    clip = CLIP(visual, text, embed_dim=64).to(fabric.device)
+    train = load_dataset("emoji", "train", size.words["img_size"]).to(fabric.device)
+    text = {"context_length": CONTEXT, "embed_dim": size.words["embed_dim"], "depth": 2, "num_heads": 2}
+    about = common.about(size.words, text=text, embed_dim=64)
+    clip = common.new_model(about, seed).to(fabric.device)
     plan = common.changed(size.plan, seed=seed)
     history = fit(Contrastive(clip), len(train), captioned(train, CONTEXT), plan, folder=folder, fabric=fabric)
-    common.keep(clip, size.words, folder / "clip.safetensors")
+    save(clip, about, folder / "clip.safetensors")
     figures = {}
     for split in ("new_style", "new_concepts", "new_both"):
         figures |= zero_shot(clip, split, fabric, size.words["img_size"])
-    figures |= common.judged(visual, size.words, size, seed, fabric)
+    figures |= common.judged(clip.visual, size.words, size, seed, fabric)
     return {"seconds_training": history.seconds, "loss": common.curve(history), "figures": figures}
 
 
 @torch.inference_mode()
 def zero_shot(clip: CLIP, split: str, fabric: Fabric, img_size: int) -> dict[str, float]:
     """How often the right name is the nearest of all names in the split, or among the nearest five; and mere chance."""
-    data = pictures("emoji", split, fabric.device, img_size)
+    data = load_dataset("emoji", split, img_size).to(fabric.device)
     names = list(dict.fromkeys(data.names))
     clip.eval()
-    images = torch.cat([clip.encode_image(part) for part in data.plain().split(256)])
+    images = torch.cat([clip.encode_image(part) for part in plain(data).split(256)])
     texts = torch.cat([clip.encode_text(part) for part in tokenize(names, CONTEXT).to(fabric.device).split(256)])
     nearest = (F.normalize(images, dim=1) @ F.normalize(texts, dim=1).T).topk(5).indices  # (N, 5)
     right = nearest == torch.tensor([names.index(name) for name in data.names], device=nearest.device)[:, None]

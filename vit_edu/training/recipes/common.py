@@ -1,16 +1,13 @@
-"""What the recipes share: the encoder, the judgement after pre-training, and how a checkpoint is written."""
+"""What the recipes share: the encoder, the judgement after pre-training, and what a checkpoint says of itself."""
 
 import dataclasses
-import json
-from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
-from safetensors.torch import save_file
 from torch import nn
 
-from vit_edu.models import create_model
 from vit_edu.training.loop import History, Plan
+from vit_edu.weights.bundled import build
 
 from . import judge
 
@@ -30,10 +27,15 @@ class Size:
     shares: tuple[float, ...] = (0.01, 0.1, 1.0)
 
 
-def vit(words: dict, seed: int, **more) -> nn.Module:
-    """A new ViT from this seed, without a head unless there are num_classes."""
+def new_model(about: dict, seed: int) -> nn.Module:
+    """A new model from this seed; see weights.bundled.build."""
     torch.manual_seed(seed)
-    return create_model("vit_tiny_patch16_224", **{"num_classes": 0} | words | more)
+    return build(about)
+
+
+def about(words: dict, **more) -> dict:
+    """What a checkpoint says of itself: the encoder's words, without a head unless there are num_classes."""
+    return {"model": "vit_tiny_patch16_224", "words": {"num_classes": 0} | words, **more}
 
 
 def changed(plan: Plan, **words) -> Plan:
@@ -60,10 +62,3 @@ def tuned(state: dict | None, words: dict, size: Size, seed: int, fabric: Fabric
 def curve(history: History) -> list[list[float]]:
     """[step, loss] of every report, as short as a record wants it."""
     return [[row["step"], round(row["loss"], 4)] for row in history.rows]
-
-
-def keep(model: nn.Module, words: dict, path: Path) -> None:
-    """The encoder as a safetensors file that says by itself which model it is for."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    about = {"model": "vit_tiny_patch16_224", "words": json.dumps({"num_classes": 0} | words)}
-    save_file({name: x.detach().cpu().contiguous() for name, x in model.state_dict().items()}, path, about)

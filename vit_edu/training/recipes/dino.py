@@ -8,10 +8,12 @@ from pathlib import Path
 
 from lightning_fabric import Fabric
 
+from vit_edu.datasets import load_dataset
 from vit_edu.models import DINO
-from vit_edu.training.batches import crops, pictures
+from vit_edu.training.batches import crops
 from vit_edu.training.loop import Plan, fit
 from vit_edu.training.objectives import SelfDistillation
+from vit_edu.weights.bundled import save
 
 from . import common
 
@@ -28,13 +30,13 @@ SIZES = {
 
 def run(size: common.Size, seed: int, folder: Path, fabric: Fabric) -> dict:
     """Trains, judges, leaves folder/dino.safetensors, the teacher's encoder. Returns the figures."""
-    train = pictures("emoji", "train", fabric.device, size.words["img_size"])
-    words = size.words | {"dynamic_img_size": True}
-    dino = DINO(common.vit(words, seed, drop_path_rate=0.1), out_dim=1024, hidden_dim=256, bottleneck_dim=64)
+    train = load_dataset("emoji", "train", size.words["img_size"]).to(fabric.device)
+    words = size.words | {"dynamic_img_size": True, "drop_path_rate": 0.1}
+    dino = DINO(common.new_model(common.about(words), seed), out_dim=1024, hidden_dim=256, bottleneck_dim=64)
     objective = SelfDistillation(dino.to(fabric.device), momentum=0.99)
     make_batch = crops(train, local=4, local_size=size.words["img_size"] // 2)
     history = fit(objective, len(train), make_batch, common.changed(size.plan, seed=seed), folder=folder, fabric=fabric)
     teacher = dino.teacher["backbone"]
-    common.keep(teacher, words, folder / "dino.safetensors")
+    save(teacher, common.about(words), folder / "dino.safetensors")
     figures = common.judged(teacher, words, size, seed, fabric)
     return {"seconds_training": history.seconds, "loss": common.curve(history), "figures": figures}

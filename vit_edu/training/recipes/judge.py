@@ -10,8 +10,9 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from vit_edu.datasets import Dataset, load_dataset
 from vit_edu.models import create_model
-from vit_edu.training.batches import Pictures, labelled, pictures
+from vit_edu.training.batches import in_colour, labelled, plain
 from vit_edu.training.loop import Plan, fit
 from vit_edu.training.objectives import Supervised
 from vit_edu.training.transfer import accuracy, features, knn, linear_probe
@@ -20,10 +21,15 @@ from vit_edu.weights import load_weights
 TASKS = {"emoji": ("train", ("new_style", "new_concepts", "new_both")), "fashion": ("train", ("test",))}
 
 
-def sets(task: str, device, img_size: int = 32) -> tuple[Pictures, dict[str, Pictures]]:
+def sets(task: str, device, img_size: int = 32) -> tuple[Dataset, dict[str, Dataset]]:
     """What is learned from, and what is asked, by split."""
     train, tests = TASKS[task]
-    return pictures(task, train, device, img_size), {split: pictures(task, split, device, img_size) for split in tests}
+
+    def one(split: str) -> Dataset:
+        data = load_dataset(task, split, img_size if task == "emoji" else None)
+        return (data if task == "emoji" else in_colour(data, img_size)).to(device)
+
+    return one(train), {split: one(split) for split in tests}
 
 
 def frozen(encoder: nn.Module, device, img_size: int = 32) -> dict[str, float]:
@@ -31,27 +37,27 @@ def frozen(encoder: nn.Module, device, img_size: int = 32) -> dict[str, float]:
     figures = {}
     for task in TASKS:
         train, tests = sets(task, device, img_size)
-        known = features(encoder, train.plain())
+        known = features(encoder, plain(train))
         probe = linear_probe(known, train.labels, len(train.classes))
         for split, test in tests.items():
-            asked = features(encoder, test.plain())
+            asked = features(encoder, plain(test))
             votes = knn(known, train.labels, asked, classes=len(train.classes))
             figures[f"{task}/{split}/knn"] = accuracy(votes, test.labels)
             figures[f"{task}/{split}/probe"] = accuracy(probe(asked), test.labels)
     return figures
 
 
-def scores(model: nn.Module, tests: dict[str, Pictures], name: str) -> dict[str, float]:
+def scores(model: nn.Module, tests: dict[str, Dataset], name: str) -> dict[str, float]:
     """The share of each split that the model's own head gets right."""
     model.eval()
     with torch.inference_mode():
         return {
-            name.format(split): accuracy(torch.cat([model(x) for x in test.plain().split(256)]), test.labels)
+            name.format(split): accuracy(torch.cat([model(x) for x in plain(test).split(256)]), test.labels)
             for split, test in tests.items()
         }
 
 
-def share_of(train: Pictures, share: float, seed: int) -> Pictures:
+def share_of(train: Dataset, share: float, seed: int) -> Dataset:
     """A part of every class, at least one picture of it."""
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(train), generator=generator).to(train.labels.device)

@@ -8,14 +8,16 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 
+from vit_edu.datasets import load_dataset
 from vit_edu.models import MAE
 from vit_edu.models.mae import init_mae
-from vit_edu.training.batches import pictures, to_reconstruct
+from vit_edu.training.batches import plain, to_reconstruct
 from vit_edu.training.loop import Plan, fit
+from vit_edu.weights.bundled import save
 
 from . import common
 
-DECODER = {"decoder_embed_dim": 64, "decoder_depth": 2, "decoder_num_heads": 4}
+DECODER = {"decoder_embed_dim": 64, "decoder_depth": 2, "decoder_num_heads": 4, "norm_pix_loss": True}
 LONG = {"lr": 1.5e-3, "betas": (0.9, 0.95), "warmup": 0.1}
 SIZES = {
     "smoke": common.Size(common.SMOKE, Plan(epochs=0.1, batch_size=64), 2, (0.01,)),
@@ -26,13 +28,14 @@ SIZES = {
 
 def run(size: common.Size, seed: int, folder: Path, fabric: Fabric) -> dict:
     """Trains, judges, leaves folder/mae.safetensors with encoder and decoder. Returns the figures."""
-    train = pictures("emoji", "train", fabric.device, size.words["img_size"])
+    train = load_dataset("emoji", "train", size.words["img_size"]).to(fabric.device)
     words = size.words | {"pos_embed": "sincos", "global_pool": "avg"}
-    model = common.vit(words, seed).apply(init_mae)
-    mae = MAE(model, **DECODER, norm_pix_loss=True).to(fabric.device)
+    about = common.about(words, mae=DECODER)
+    mae = common.new_model(about, seed).to(fabric.device)
+    model = mae.encoder.apply(init_mae)
     make_batch = to_reconstruct(train, model.patch_embed.num_patches)
     history = fit(mae, len(train), make_batch, common.changed(size.plan, seed=seed), folder=folder, fabric=fabric)
-    common.keep(mae, words, folder / "mae.safetensors")
+    save(mae, about, folder / "mae.safetensors")
     figures = {"reconstruction/new_style": reconstruction(mae, fabric, size.words["img_size"])}
     figures |= common.judged(model, words, size, seed, fabric)
     return {"seconds_training": history.seconds, "loss": common.curve(history), "figures": figures}
@@ -41,7 +44,7 @@ def run(size: common.Size, seed: int, folder: Path, fabric: Fabric) -> dict:
 @torch.inference_mode()
 def reconstruction(mae: MAE, fabric: Fabric, img_size: int) -> float:
     """The loss on the held-out style, with the same patches removed in every run."""
-    images = pictures("emoji", "new_style", fabric.device, img_size).plain()
+    images = plain(load_dataset("emoji", "new_style", img_size).to(fabric.device))
     shape = (len(images), mae.encoder.patch_embed.num_patches)
     noise = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(fabric.device)
     return mae.eval()(images, noise)[0].item()

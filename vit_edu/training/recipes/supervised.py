@@ -11,6 +11,7 @@ from lightning_fabric import Fabric
 from vit_edu.training.batches import labelled
 from vit_edu.training.loop import Plan, fit
 from vit_edu.training.objectives import Supervised
+from vit_edu.weights.bundled import save
 
 from . import common, judge
 
@@ -24,13 +25,13 @@ SIZES = {
 def run(size: common.Size, seed: int, folder: Path, fabric: Fabric) -> dict:
     """Trains, judges, leaves folder/supervised.safetensors. Returns the figures."""
     train, tests = judge.sets("emoji", fabric.device, size.words["img_size"])
-    words = size.words | {"num_classes": len(train.classes)}
-    model = common.vit(words, seed, drop_path_rate=0.1)
+    words = size.words | {"num_classes": len(train.classes), "drop_path_rate": 0.1}
+    model = common.new_model(common.about(words), seed)
     objective = Supervised(model.to(fabric.device), label_smoothing=0.1)
     plan = common.changed(size.plan, seed=seed)
     history = fit(objective, len(train), labelled(train, mixup=0.3, cutmix=0.3), plan, folder=folder, fabric=fabric)
     figures = judge.scores(model, tests, "emoji/{}/own head")
-    common.keep(model, words, folder / "supervised.safetensors")
+    save(model, common.about(words), folder / "supervised.safetensors")
     figures |= common.judged(model, words, size, seed, fabric)
     figures |= common.tuned(None, words, size, seed, fabric)  # the mark to pass
     return {"seconds_training": history.seconds, "loss": common.curve(history), "figures": figures}

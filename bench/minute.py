@@ -1,0 +1,136 @@
+"""Accuracy on Fashion-MNIST after a minute of training here: ours beside others, and a plain CNN as the mark.
+
+    python -m bench.minute                 # the bundled 9,000 pictures; four models, three seeds, a quarter of an hour
+    python -m bench.minute --set fashion-full
+
+Everyone gets the same seconds and pictures, one after the other on all cores. Ours: the kit's loop. The others as their
+users would begin: vit-pytorch's ViT with plain Adam, timm's with AdamW, a CNN with Adam.
+Evaluation is not counted. Writes data/records/minute.json.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+
+import timm
+import torch
+import torch.nn.functional as F
+import vit_pytorch
+from torch import nn
+from tqdm.auto import tqdm
+
+from vit_edu import resources
+from vit_edu.datasets import Dataset, load_dataset
+from vit_edu.models import create_model
+from vit_edu.training import Plan, Supervised, accuracy, fit, labelled, plain
+from vit_edu.training.augment import to_float
+from vit_edu.training.batches import centred
+from vit_edu.training.records import surroundings
+
+BATCH = 128
+OURS = {"embed_dim": 64, "depth": 2, "num_heads": 2, "in_chans": 1, "num_classes": 10, "img_size": 28}
+
+
+def cct() -> nn.Module:
+    """Ours: two convolutions, two blocks."""
+    return create_model("cct_2_3x2_32", **OURS)
+
+
+def vit_pytorchs() -> nn.Module:
+    words = {"image_size": 28, "patch_size": 7, "num_classes": 10, "dim": 64, "depth": 4, "heads": 4, "mlp_dim": 128}
+    return vit_pytorch.ViT(**words, channels=1)
+
+
+def timms() -> nn.Module:
+    words = {
+        "img_size": 28,
+        "patch_size": 7,
+        "in_chans": 1,
+        "num_classes": 10,
+        "embed_dim": 64,
+        "depth": 4,
+        "num_heads": 4,
+    }
+    return timm.models.VisionTransformer(**words)
+
+
+def cnn() -> nn.Module:
+    """The mark to pass: two convolutions, 32 and 64 channels, and a linear layer."""
+    stages = [nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(32, 64, 3, padding=1), nn.ReLU()]
+    return nn.Sequential(*stages, nn.MaxPool2d(2), nn.Flatten(), nn.Linear(64 * 7 * 7, 10))
+
+
+CONTESTANTS = {"vit-edu CCT": cct, "vit-pytorch ViT": vit_pytorchs, "timm ViT": timms, "CNN": cnn}
+
+
+def ours(model: nn.Module, data: Dataset, seconds: float, seed: int) -> int:
+    """The kit's loop; returns the number of steps."""
+    plan = Plan(epochs=10_000, seconds=seconds, batch_size=BATCH, lr=3e-3, warmup=0.05, seed=seed)
+    make_batch = labelled(data, scale=(0.8, 1.0), ratio=(0.9, 1.1), colours=False)
+    return fit(Supervised(model), len(data), make_batch, plan).steps
+
+
+def plainly(model: nn.Module, data: Dataset, seconds: float, seed: int, optimizer: torch.optim.Optimizer) -> int:
+    """Ten lines as in many a tutorial; returns the number of steps."""
+    generator, start, steps = torch.Generator().manual_seed(seed), time.monotonic(), 0
+    model.train()
+    while True:
+        for indices in torch.randperm(len(data), generator=generator).split(BATCH):
+            if time.monotonic() - start >= seconds:
+                return steps
+            loss = F.cross_entropy(model(centred(to_float(data.images[indices]))), data.labels[indices])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            steps += 1
+
+
+def train(name: str, data: Dataset, seconds: float, seed: int) -> tuple[nn.Module, int]:
+    torch.manual_seed(seed)
+    model = CONTESTANTS[name]()
+    if name.startswith("vit-edu"):
+        return model, ours(model, data, seconds, seed)
+    kind = torch.optim.AdamW if name.startswith("timm") else torch.optim.Adam
+    return model, plainly(model, data, seconds, seed, kind(model.parameters(), lr=1e-3))
+
+
+@torch.no_grad()
+def score(model: nn.Module, data: Dataset) -> float:
+    model.eval()
+    return accuracy(torch.cat([model(part) for part in plain(data).split(500)]), data.labels)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.minute", description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--set", default="fashion", choices=["fashion", "fashion-full"], help="9,000 or 60,000 pictures"
+    )
+    parser.add_argument("--seconds", type=float, default=60.0, help="of training for everyone")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=resources.folder("data") / "records" / "minute.json")
+    words = parser.parse_args(arguments)
+    data, test = (load_dataset(words.set, split) for split in ("train", "test"))
+    rows = []
+    for seed in range(words.seeds):
+        for name in CONTESTANTS:
+            model, steps = train(name, data, words.seconds, seed)
+            rows.append({"model": name, "seed": seed, "steps": steps, "accuracy": score(model, test)})
+            rows[-1]["parameters"] = sum(parameter.numel() for parameter in model.parameters())
+            tqdm.write(
+                f"{name:16} seed {seed}: {rows[-1]['accuracy']:.2%} after {steps * BATCH / len(data):.1f} epochs"
+            )
+    record = json.loads(words.out.read_text(encoding="utf-8")) if words.out.exists() else {}
+    record[words.set] = surroundings() | {
+        "command": f"python -m bench.minute --set {words.set}",
+        "seconds": words.seconds,
+        "median": {name: statistics.median(r["accuracy"] for r in rows if r["model"] == name) for name in CONTESTANTS},
+        "rows": rows,
+    }
+    words.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,83 @@
+"""What stays of a run: checkpoints that say what they are, the live curve, the record of a minute."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from bench import minute
+from tests.training.tiny import run
+from vit_edu import plots
+from vit_edu.weights import bundled, checkpoint
+from vit_edu.weights.bundled import build, load, save
+
+VIT = {"img_size": 16, "patch_size": 8, "embed_dim": 24, "depth": 1, "num_heads": 2, "num_classes": 0}
+ABOUT = {
+    "vit": {"model": "vit_tiny_patch16_224", "words": VIT | {"num_classes": 3}},
+    "swin": {
+        "model": "swin_tiny_patch4_window7_224",
+        "words": {"embed_dim": 12, "depths": [1, 1], "num_heads": [1, 2]},
+    },
+    "mae": {
+        "model": "vit_tiny_patch16_224",
+        "words": VIT | {"pos_embed": "sincos"},
+        "mae": {"decoder_embed_dim": 8, "decoder_depth": 1, "decoder_num_heads": 2, "norm_pix_loss": True},
+    },
+    "clip": {
+        "model": "vit_tiny_patch16_224",
+        "words": VIT,
+        "text": {"context_length": 9, "embed_dim": 8, "depth": 1, "num_heads": 2},
+        "embed_dim": 6,
+    },
+}
+
+
+@pytest.mark.parametrize("kind", ABOUT)
+def test_a_checkpoint_says_what_it_is(kind, tmp_path):
+    model = build(ABOUT[kind])
+    save(model, ABOUT[kind], tmp_path / "new" / "one.safetensors")
+    again = load(tmp_path / "new" / "one.safetensors")
+    assert type(again) is type(model) and not again.training
+    assert again.state_dict().keys() == model.state_dict().keys()
+    assert all(torch.equal(x, model.state_dict()[name]) for name, x in again.state_dict().items())
+
+
+def test_other_files_are_refused(tmp_path):
+    save_file({"a": torch.ones(2)}, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match=r"other\.safetensors without a word on its model found"):
+        load(tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match=r"the checkpoint 'bert' found, wanted "):
+        checkpoint("bert")
+
+
+@pytest.mark.parametrize("name", bundled())
+def test_bundled_ones_load(name):
+    assert not checkpoint(name).training
+
+
+def test_the_curve_is_drawn_in_one_place_and_at_the_end(monkeypatch):
+    drawn = []
+
+    class Shown:
+        def update(self, picture):
+            drawn.append(picture.alt)
+
+    def display(picture, display_id):
+        drawn.append(picture.alt)
+        return Shown()
+
+    monkeypatch.setattr("IPython.display.display", display)
+    _, history = run(on_report=plots.live_curve(every=0.0))
+    assert len(drawn) == len(history.rows)  # not for the first report alone, once more at the end
+    assert drawn[-1].startswith("loss over step from 8 to 24: loss from")
+    drawn.clear()
+    run(on_report=plots.live_curve(every=1000.0))
+    assert len(drawn) == 2  # the first, and the end
+
+
+def test_a_minute_is_recorded(tmp_path, capsys):
+    assert minute.main(["--seconds", "0.3", "--seeds", "1", "--out", str(tmp_path / "minute.json")]) == 0
+    record = json.loads((tmp_path / "minute.json").read_text())["fashion"]
+    assert {row["model"] for row in record["rows"]} == set(minute.CONTESTANTS) == set(record["median"])
+    assert all(row["steps"] > 0 and 0 <= row["accuracy"] <= 1 for row in record["rows"])
