@@ -6,16 +6,13 @@ Runs both editions of every lesson, each in a kernel of its own, and writes data
 """
 
 import json
-import os
-import platform
-import subprocess
 import time
 from pathlib import Path
 
 import nbformat.v4 as v4
-import torch
 
 from vit_edu.classroom import build, editions
+from vit_edu.training.records import surroundings
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORD = ROOT / "data" / "records" / "lessons.json"
@@ -37,15 +34,7 @@ def main() -> None:
     for source in build.sources(ROOT):
         lessons[source.stem] = {name: cost(source, name == "solved") for name in ("unsolved", "solved")}
         print(source.stem, lessons[source.stem])
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
-    record = {
-        "command": "python bench/lessons.py",
-        "commit": commit.stdout.strip(),
-        "device": f"CPU, {os.cpu_count()} cores, {platform.machine()}",
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "lessons": lessons,
-    }
+    record = {"command": "python bench/lessons.py"} | surroundings() | {"lessons": lessons}
     RECORD.parent.mkdir(parents=True, exist_ok=True)
     RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 

@@ -12,8 +12,6 @@ import argparse
 import datetime
 import importlib.metadata
 import platform
-import re
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench import report, timing
 from bench.cases import CASES, OURS, Case
+from vit_edu.training import records
 
 RESULTS = Path(__file__).resolve().parent / "results"
 LIBRARIES = ("torch", "timm", "torchvision", "transformers", "vit-pytorch")
@@ -181,16 +180,6 @@ def compiler_missing() -> str:
         return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
-def commit() -> str:
-    """What was measured: HEAD, and whether there are changes to it."""
-
-    def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=RESULTS.parents[1], capture_output=True, text=True).stdout.strip()
-
-    changed = git("status", "--porcelain", "--", "vit_edu", "bench/*.py")
-    return git("rev-parse", "--short", "HEAD") + (" and changes" if changed else "")
-
-
 def versions() -> dict[str, str]:
     """Of Python and the libraries."""
     return {"Python": platform.python_version()} | {name: importlib.metadata.version(name) for name in LIBRARIES}
@@ -200,23 +189,13 @@ def surroundings(device: str) -> dict:
     """Everything that a reader needs to judge the numbers."""
     return {
         "date": datetime.date.today().isoformat(),
-        "commit": commit(),
-        "device": torch.cuda.get_device_name() if device == "cuda" else machine(),
+        "commit": records.commit("bench/*.py"),
+        "device": torch.cuda.get_device_name() if device == "cuda" else records.processor(),
         "kind": device,
         "dtype": str(DTYPE[device]).removeprefix("torch."),
         "threads": torch.get_num_threads(),
         "versions": versions(),
     }
-
-
-def machine() -> str:
-    """The CPU's name as the system tells it."""
-    try:
-        cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        cpuinfo = ""
-    named = re.search(r"^model name\s*: (.+)$", cpuinfo, re.MULTILINE)
-    return re.sub(r"\s+", " ", named[1]) if named else platform.processor() or platform.machine()
 
 
 def main(arguments: list[str] | None = None, cases: list[Case] = CASES) -> int:

@@ -146,6 +146,9 @@ def test_a_budget_of_seconds():
     _, history = run(plan=dataclasses.replace(PLAN, epochs=10_000, seconds=1.0))
     assert 1.0 <= history.seconds < 2.0 and time.monotonic() - start < 10
     assert math.isfinite(history.rows[-1]["loss"]) and history.best is not None
+    assert history.rows[-1]["step"] == history.steps
+    _, short = run(plan=dataclasses.replace(PLAN, seconds=1e-6))
+    assert short.steps == 1 and len(short.rows) == len(short.evaluations) == 1
 
 
 def test_precision_is_a_word():

@@ -1,4 +1,4 @@
-"""Pictures that stay on the device as uint8, and what a step makes of some of them, by objective."""
+"""What a step makes of some pictures, by objective. Taken as uint8, best from the device: data.to(device)."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -36,9 +36,9 @@ def in_colour(data: Dataset, img_size: int = 32) -> Dataset:
 def view(data: Dataset, indices: Tensor, draws: Draws, colours: bool = True, **crop) -> Tensor:
     """One random look at each picture, (B, C, H, W) in 0..1: another background where it has alpha, another part, and
     with `colours` others of these. `crop`: the words of random_crop."""
-    images = to_float(data.images[indices])
+    images = to_float(data.images[indices].to(draws.device))
     if data.alpha is not None:
-        images = over_colours(images, to_float(data.alpha[indices]), draws)
+        images = over_colours(images, to_float(data.alpha[indices].to(draws.device)), draws)
     images = random_crop(images, draws, **crop)
     return jitter(images, draws) if colours else images
 
@@ -48,7 +48,7 @@ def labelled(data: Dataset, mixup: float = 0.0, cutmix: float = 0.0, **look) -> 
 
     def make(indices: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
         images = centred(view(data, indices, draws, **look))
-        targets = F.one_hot(data.labels[indices], len(data.classes)).float()
+        targets = F.one_hot(data.labels[indices].to(draws.device), len(data.classes)).float()
         return mix(images, targets, draws, mixup, cutmix) if mixup or cutmix else (images, targets)
 
     return make
@@ -76,9 +76,9 @@ def crops(data: Dataset, local: int = 4, local_size: int = 32) -> MakeBatch:
 
 def captioned(data: Dataset, context_length: int = 64) -> MakeBatch:
     """For CLIP: images (B, 3, H, W) and the tokens of their names (B, context_length)."""
-    tokens = tokenize(data.names, context_length).to(data.images.device)  # (N, L)
+    tokens = tokenize(data.names, context_length)  # (N, L)
 
     def make(indices: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
-        return centred(view(data, indices, draws)), tokens[indices]
+        return centred(view(data, indices, draws)), tokens[indices].to(draws.device)
 
     return make

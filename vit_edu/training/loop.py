@@ -28,7 +28,7 @@ from .optim import adamw, parameter_groups, schedule
 class Plan:
     """How a run goes: how long, how fast, from which seed. `lr` is the highest one.
 
-    With `seconds` the run ends then, whatever `epochs` says, and the learning rate falls with the clock. `ema` is the
+    With `seconds` the run ends then if `epochs` are not over, and the learning rate falls with the clock. `ema` is the
     decay of an average of the weights (0: none), which is what is evaluated and kept. `precision` as Fabric has it;
     None is bf16-mixed on a GPU and 32-true elsewhere. Raises ValueError for numbers that make no run.
     """
@@ -89,6 +89,8 @@ def fit(
 ) -> History:
     """Train `module` in place, on n pictures: module(*make_batch(indices, draws)) is the loss (), or begins with it.
 
+    make_batch gets indices (B,) int64 on the CPU and gives tensors on draws.device, as those of batches.py do.
+
     `evaluate(module)` is asked plan.evaluations times; the weights with the highest "score" are kept at the end. With a
     `folder` the run leaves a checkpoint there every so many seconds, and a run that was killed goes on from it, to the
     same figures. Ctrl-C, or the notebook's stop button, ends a run in good order. A module with `after_step(progress)`
@@ -107,7 +109,8 @@ def fit(
     steps = max(1, round(plan.epochs * an_epoch))
     due = {round(steps * (i + 1) / plan.evaluations) for i in range(plan.evaluations)} if evaluate else set()
     started, saved = time.monotonic() - history.seconds, time.monotonic()
-    bar = tqdm(total=steps, initial=history.steps, desc="training", unit="step", disable=not fabric.is_global_zero)
+    total = steps if plan.seconds is None else None
+    bar = tqdm(total=total, initial=history.steps, desc="training", unit="step", disable=not fabric.is_global_zero)
     try:
         while history.steps < steps and (plan.seconds is None or history.seconds < plan.seconds):
             progress = history.steps / steps if plan.seconds is None else history.seconds / plan.seconds
@@ -119,7 +122,7 @@ def fit(
             torch.manual_seed(draws.seed + fabric.global_rank)  # drop path draws from here
 
             module.train()
-            loss = wrapped(*make_batch(batch[rows].to(fabric.device), draws))
+            loss = wrapped(*make_batch(batch[rows], draws))
             loss = loss[0] if isinstance(loss, tuple) else loss
             fabric.backward(loss)
             norm = fabric.clip_gradients(wrapped, optimizer, max_norm=plan.clip_grad, error_if_nonfinite=False)
@@ -144,7 +147,9 @@ def fit(
             if folder and time.monotonic() - saved > checkpoint_every:
                 run.save(plan)
                 saved = time.monotonic()
-        if evaluate and history.steps < steps:  # the seconds are over
+        if run.losses:  # the seconds are over
+            _report(history, run.losses, norm, fabric)
+        if evaluate and history.steps not in due:
             run.evaluate(evaluate)
         history.finished = True
     except KeyboardInterrupt:

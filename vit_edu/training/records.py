@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import platform
+import re
 import subprocess
 import time
 from contextlib import contextmanager
@@ -26,27 +27,27 @@ def surroundings(device: torch.device | str = "cpu") -> dict:
     }
 
 
-def commit() -> str:
-    """HEAD of the checkout and whether the package differs from it; "" where there is no checkout."""
+def commit(*paths: str) -> str:
+    """HEAD of the checkout, and whether the package or these paths differ from it; "" where there is no checkout."""
 
     def git(*words: str) -> str:
         folder = Path(__file__).resolve().parents[2]
         return subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True).stdout.strip()
 
     try:
-        return git("rev-parse", "--short", "HEAD") + (" and changes" if git("status", "--porcelain", "vit_edu") else "")
+        return git("rev-parse", "--short", "HEAD") + (" and changes" if git("status", "--porcelain", "--", "vit_edu", *paths) else "")
     except OSError:
         return ""
 
 
 def processor() -> str:
-    """The CPU's name as the system tells it, and how many cores there are for us."""
+    """The CPU's name as the system tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         name = platform.processor() or platform.machine()
-    return f"{name}, {torch.get_num_threads()} threads"
+    return re.sub(r"\s+", " ", name)
 
 
 @contextmanager
