@@ -35,7 +35,8 @@ def commit(*paths: str) -> str:
         return subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True).stdout.strip()
 
     try:
-        return git("rev-parse", "--short", "HEAD") + (" and changes" if git("status", "--porcelain", "--", "vit_edu", *paths) else "")
+        changed = git("status", "--porcelain", "--", "vit_edu", *paths)
+        return git("rev-parse", "--short", "HEAD") + (" and changes" if changed else "")
     except OSError:
         return ""
 
