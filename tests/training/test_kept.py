@@ -8,7 +8,9 @@ from safetensors.torch import save_file
 
 from bench import minute
 from tests.training.tiny import run
-from vit_edu import plots
+from vit_edu import plots, resources
+from vit_edu.training import new_fabric, records
+from vit_edu.training.recipes import judge, mae
 from vit_edu.weights import bundled, checkpoint
 from vit_edu.weights.bundled import build, load, save
 
@@ -52,8 +54,24 @@ def test_other_files_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("name", bundled())
-def test_bundled_ones_load(name):
-    assert not checkpoint(name).training
+def test_bundled_ones_do_what_their_records_say(name):
+    """The figures of frozen features, from the bundled data anew."""
+    model = checkpoint(name)
+    encoder = getattr(model, "encoder", getattr(model, "visual", model))
+    [run] = [run for run in records.read(name) if run["seed"] == 0]
+    figures = judge.frozen(encoder, "cpu", encoder.patch_embed.img_size[0])
+    assert figures.keys() <= run["figures"].keys()
+    assert figures == {name: pytest.approx(run["figures"][name], abs=0.005) for name in figures}
+    if name == "mae":
+        loss = mae.reconstruction(model, new_fabric("cpu"), 32)
+        assert loss == pytest.approx(run["figures"]["reconstruction/new_style"], abs=1e-3)
+
+
+def test_no_checkpoint_without_its_record():
+    for name in bundled():
+        assert [run["seed"] for run in records.read(name)][:1] == [0]
+    sizes = [path.stat().st_size for path in (resources.folder("data") / "checkpoints").glob("*.safetensors")]
+    assert sum(sizes) < 25e6
 
 
 def test_the_curve_is_drawn_in_one_place_and_at_the_end(monkeypatch):
