@@ -94,7 +94,7 @@ def test_the_curve_is_drawn_in_one_place_and_at_the_end(monkeypatch):
     assert len(drawn) == 2  # the first, and the end
 
 
-def test_a_minute_is_recorded(tmp_path, capsys):
+def test_a_minute_is_recorded(tmp_path):
     assert minute.main(["--seconds", "0.3", "--seeds", "1", "--out", str(tmp_path / "minute.json")]) == 0
     record = json.loads((tmp_path / "minute.json").read_text())["fashion"]
     assert {row["model"] for row in record["rows"]} == set(minute.CONTESTANTS) == set(record["median"])
