@@ -44,7 +44,7 @@ class ConvTokenizer(nn.Module):
         check_images(images, conv.in_channels, conv.weight.dtype, size)
         x = images
         for conv in self.conv_layers:
-            x = F.max_pool2d(F.relu(conv(x)), kernel_size=3, stride=2, padding=1)
+            x = F.relu(F.max_pool2d(conv(x), kernel_size=3, stride=2, padding=1))  # they commute; fewer to clip
         return rearrange(x, "B C rows columns -> B (rows columns) C")
 
 

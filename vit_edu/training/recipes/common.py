@@ -11,7 +11,7 @@ from vit_edu.weights.bundled import build
 
 from . import judge
 
-LAPTOP = {"img_size": 32, "patch_size": 4, "embed_dim": 128, "depth": 6, "num_heads": 4}
+LAPTOP = {"img_size": 32, "patch_size": 4, "embed_dim": 96, "depth": 4, "num_heads": 3}
 GPU = {"img_size": 32, "patch_size": 4, "embed_dim": 192, "depth": 9, "num_heads": 3}
 TUNING = Plan(batch_size=64, lr=5e-4, layer_decay=0.8)
 SMOKE = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 1, "num_heads": 2}
@@ -19,12 +19,11 @@ SMOKE = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 1, "num_head
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """How large a run is: the encoder's words, the plan; and the steps of fine-tuning with each share of the labels."""
+    """How large a run is: the encoder's words, the plan; and the steps of fine-tuning for each share of the labels."""
 
     words: dict
     plan: Plan
-    steps: int = 200
-    shares: tuple[float, ...] = (0.01, 0.1, 1.0)
+    shares: dict[float, int] = dataclasses.field(default_factory=lambda: {0.01: 50, 0.1: 150, 1.0: 400})
 
 
 def new_model(about: dict, seed: int) -> nn.Module:
@@ -54,8 +53,8 @@ def tuned(state: dict | None, words: dict, size: Size, seed: int, fabric: Fabric
     """Accuracies after fine-tuning from `state`, or from scratch, for every task and share of the labels."""
     figures, plan = {}, changed(TUNING, seed=seed, layer_decay=1.0 if state is None else TUNING.layer_decay)
     for task in judge.TASKS:
-        for share in size.shares:
-            figures |= judge.fine_tuned(state, words, task, plan, size.steps, fabric, share)
+        for share, steps in size.shares.items():
+            figures |= judge.fine_tuned(state, words, task, plan, steps, fabric, share)
     return figures
 
 

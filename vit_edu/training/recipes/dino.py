@@ -21,7 +21,7 @@ LAPTOP = {"img_size": 64, "patch_size": 8, "embed_dim": 96, "depth": 4, "num_hea
 LONG = {"lr": 1e-3, "warmup": 0.1, "weight_decay": 0.1, "clip_grad": 3.0}
 SIZES = {
     "smoke": common.Size(
-        common.SMOKE | {"img_size": 64, "patch_size": 16}, Plan(epochs=0.05, batch_size=32), 2, (0.01,)
+        common.SMOKE | {"img_size": 64, "patch_size": 16}, Plan(epochs=0.05, batch_size=32), {0.01: 2}
     ),
     "laptop": common.Size(LAPTOP, Plan(epochs=20, batch_size=64, **LONG)),
     "gpu": common.Size(LAPTOP | {"embed_dim": 192, "depth": 9}, Plan(epochs=400, batch_size=512, **LONG)),

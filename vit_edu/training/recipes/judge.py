@@ -32,6 +32,7 @@ def sets(task: str, device, img_size: int = 32) -> tuple[Dataset, dict[str, Data
     return one(train), {split: one(split) for split in tests}
 
 
+@torch.no_grad()
 def frozen(encoder: nn.Module, device, img_size: int = 32) -> dict[str, float]:
     """Accuracies of k-NN and of a linear probe on the encoder's features, as {"emoji/new_style/knn": 0.5, ...}."""
     figures = {}
@@ -77,13 +78,17 @@ def of_steps(plan: Plan, steps: int, n: int) -> Plan:
 def fine_tuned(
     state: dict | None, words: dict, task: str, plan: Plan, steps: int, fabric: Fabric, share: float = 1.0
 ) -> dict[str, float]:
-    """Accuracies of a model with a new head after fine-tuning, from `state`, an encoder's, or from scratch."""
+    """Accuracies after all weights have learned `task`, with a share of its labels, from `state`, an encoder's.
+
+    The new head begins as the linear probe; without a `state` everything begins at random.
+    """
     train, tests = sets(task, fabric.device, words["img_size"])
     train = share_of(train, share, plan.seed) if share < 1 else train
     torch.manual_seed(plan.seed)
-    model = create_model("vit_tiny_patch16_224", **words | {"num_classes": len(train.classes)})
+    model = create_model("vit_tiny_patch16_224", **words | {"num_classes": len(train.classes)}).to(fabric.device)
     if state is not None:
         load_weights(model, state, source="vit_edu", new_head=True)
-    objective = Supervised(model.to(fabric.device), label_smoothing=0.1)
+        model.head = linear_probe(features(model, plain(train)), train.labels, len(train.classes))
+    objective = Supervised(model, label_smoothing=0.1)
     fit(objective, len(train), labelled(train), of_steps(plan, steps, len(train)), fabric=fabric)
     return scores(model, tests, f"{task}/{{}}/{'fine-tuned' if state is not None else 'scratch'}/{share:g}")

@@ -20,8 +20,8 @@ from . import common
 DECODER = {"decoder_embed_dim": 64, "decoder_depth": 2, "decoder_num_heads": 4, "norm_pix_loss": True}
 LONG = {"lr": 1.5e-3, "betas": (0.9, 0.95), "warmup": 0.1}
 SIZES = {
-    "smoke": common.Size(common.SMOKE, Plan(epochs=0.1, batch_size=64), 2, (0.01,)),
-    "laptop": common.Size(common.LAPTOP, Plan(epochs=40, batch_size=128, **LONG)),
+    "smoke": common.Size(common.SMOKE, Plan(epochs=0.1, batch_size=64), {0.01: 2}),
+    "laptop": common.Size(common.LAPTOP, Plan(epochs=60, batch_size=128, **LONG)),
     "gpu": common.Size(common.GPU, Plan(epochs=1600, batch_size=512, **LONG)),
 }
 

@@ -16,8 +16,8 @@ from vit_edu.weights.bundled import save
 from . import common, judge
 
 SIZES = {
-    "smoke": common.Size(common.SMOKE, Plan(epochs=0.1, batch_size=64), 2, (0.01,)),
-    "laptop": common.Size(common.LAPTOP, Plan(epochs=20, batch_size=128, lr=1e-3, ema=0.99)),
+    "smoke": common.Size(common.SMOKE, Plan(epochs=0.1, batch_size=64), {0.01: 2}),
+    "laptop": common.Size(common.LAPTOP, Plan(epochs=30, batch_size=128, lr=1e-3, ema=0.99)),
     "gpu": common.Size(common.GPU, Plan(epochs=300, batch_size=512, lr=2e-3, ema=0.999)),
 }
 
