@@ -136,6 +136,18 @@ def test_curves_are_the_numbers_and_the_words_their_ends():
     assert picture.alt == "ms over N from 1 to 4 (logarithmic): ours from 1 to 16; theirs from 2 to 8."
 
 
+def test_several_runs_become_medians_with_bars():
+    runs = [[1, 9, 2], [3, 5, 4]]
+    picture = plots.show_curves([1, 2], {"ours": runs}, "N", "%")
+    axes = picture.figure.axes[0]
+    np.testing.assert_array_equal(axes.lines[0].get_xydata(), [[1, 2], [2, 4]])
+    [bars] = axes.collections
+    assert [segment[:, 1].tolist() for segment in bars.get_segments()] == [[1, 9], [3, 5]]
+    assert picture.alt == "% over N from 1 to 2, medians of 3 runs: ours from 2 to 4."
+    with pytest.raises(ValueError, match=r"'ours' has shape \(2, 1, 3\)"):
+        plots.show_curves([1, 2], {"ours": np.zeros((2, 1, 3))}, "N", "%")
+
+
 def test_curves_below_zero_stay_in_the_picture():
     for log in (False, True):
         axes = plots.show_curves([1, 2], {"loss": [-3.0, 1.0]}, "N", "loss", log=log).figure.axes[0]
@@ -181,7 +193,7 @@ def test_positions_that_are_all_zero_are_drawn():
             lambda: plots.show_attention(torch.zeros(3, 8, 8), torch.eye(4) * torch.arange(4), (2, 2), [0, 1]),
             r"weights of patches \[0\] are nowhere above 0; a row of attention weights sums to 1",
         ),
-        (lambda: plots.show_curves([1, 2], {"y": [1]}, "x", "y"), "'y' has 1 points and x has 2"),
+        (lambda: plots.show_curves([1, 2], {"y": [1]}, "x", "y"), r"'y' has shape \(1,\) and x has 2 points"),
         (lambda: plots.show_positions(torch.zeros(5, 8), (2, 2)), "leave the class token's row out"),
     ],
 )

@@ -34,10 +34,11 @@ def save(model: nn.Module, about: dict, path: Path) -> None:
     save_file(state, path, {"about": json.dumps(about)})
 
 
-def load(path: Path) -> nn.Module:
+def load(path: Path | str) -> nn.Module:
     """The model that `save` wrote, in eval mode. Raises ValueError for other files, FileNotFoundError for none."""
     from safetensors import safe_open
 
+    path = Path(path)
     weights = read(path)
     with safe_open(path, "pt") as file:
         about = (file.metadata() or {}).get("about")

@@ -45,7 +45,7 @@ SIZES = {
 def run(size: Size, seed: int, folder: Path, fabric: Fabric) -> dict:
     """Every model on every number of pictures. Returns accuracies as {"ViT/450": 0.5, ...}, and parameters."""
     train, tests = judge.sets("fashion", fabric.device)
-    figures, parameters = {}, {}
+    figures, parameters, seconds = {}, {}, 0.0
     for name, (model_name, words) in MODELS.items():
         for number in size.pictures:
             torch.manual_seed(seed)
@@ -55,6 +55,7 @@ def run(size: Size, seed: int, folder: Path, fabric: Fabric) -> dict:
             part = judge.share_of(train, number / len(train), seed)
             plan = judge.of_steps(common.changed(size.plan, seed=seed), size.steps, len(part))
             mine = folder / f"{name}-{number}"
-            fit(Supervised(model, 0.1), len(part), labelled(part), plan, folder=mine, fabric=fabric)
+            history = fit(Supervised(model, 0.1), len(part), labelled(part), plan, folder=mine, fabric=fabric)
+            seconds += history.seconds
             figures |= judge.scores(model, {"test": tests["test"]}, f"{name}/{number}")
-    return {"parameters": parameters, "figures": figures}
+    return {"seconds_training": seconds, "parameters": parameters, "figures": figures}
