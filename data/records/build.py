@@ -1,11 +1,11 @@
-"""The records as tables and pictures: `python data/records/build.py` writes README.md, transfer.png and bias.png here."""
+"""The records as tables and pictures: `python data/records/build.py` writes README.md and the pictures here."""
 
 import json
 from pathlib import Path
 
 from vit_edu.plots import Picture, show_curves
-from vit_edu.training.records import read, spread, values
 from vit_edu.training.recipes import laboratory
+from vit_edu.training.records import read, spread, values
 
 HERE = Path(__file__).resolve().parent
 FROZEN = ("supervised", "mae", "dino", "clip")

@@ -46,7 +46,7 @@ def test_a_picture_is_a_small_png_with_its_words(image, tmp_path):
 
 def test_a_picture_that_compresses_badly_stays_below_the_limit():
     noise = torch.randint(0, 256, (8, 3, 224, 224), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    assert len(plots.show_images(noise[:3], columns=4).png) <= plots.LARGEST
+    assert len(plots.show_images(noise[:3], columns=4).png) <= plots.picture.LARGEST
 
 
 @pytest.mark.parametrize("scale", [1, 255.0])

@@ -17,15 +17,18 @@ from .vit import VisionTransformer
 class ConvTokenizer(nn.Module):
     """Convolution, ReLU, max pooling, `n_conv_layers` times, where ViT cuts patches: (B, in_chans, H, W) -> (B, N, C).
 
-    Takes the place of PatchEmbed and raises as it does, but its windows overlap, so that every image size goes.
+    All but the last have stem_dim channels. Takes the place of PatchEmbed and raises as it does, but its windows
+    overlap, so that every image size goes.
     """
 
-    def __init__(self, img_size, kernel_size, in_chans, embed_dim, n_conv_layers=1, dynamic_img_size=False):
+    def __init__(
+        self, img_size, kernel_size, in_chans, embed_dim, n_conv_layers=1, stem_dim=64, dynamic_img_size=False
+    ):
         super().__init__()
-        check_at_least(1, kernel_size=kernel_size, n_conv_layers=n_conv_layers)
+        check_at_least(1, kernel_size=kernel_size, n_conv_layers=n_conv_layers, stem_dim=stem_dim)
         self.img_size, self.dynamic_img_size = check_sides(img_size), dynamic_img_size
         words = {"stride": max(1, kernel_size // 2 - 1), "padding": max(1, kernel_size // 2), "bias": False}
-        widths = [in_chans, *[64] * (n_conv_layers - 1), embed_dim]
+        widths = [in_chans, *[stem_dim] * (n_conv_layers - 1), embed_dim]
         self.conv_layers = nn.ModuleList(nn.Conv2d(a, b, kernel_size, **words) for a, b in pairwise(widths))
         for conv in self.conv_layers:
             nn.init.kaiming_normal_(conv.weight)
@@ -66,9 +69,12 @@ class CCT(VisionTransformer):
     the answer takes from each token is model.attention_pool(seen["norm"]).softmax(dim=1), (B, N, 1).
     """
 
-    def __init__(self, img_size=32, kernel_size=3, n_conv_layers=1, num_classes=10, attention=Attention, **words):
+    def __init__(
+        self, img_size=32, kernel_size=3, n_conv_layers=1, stem_dim=64, num_classes=10, attention=Attention, **words
+    ):
         check_builders(attention=attention)
-        ours = {"patch_size": kernel_size, "embed_layer": partial(ConvTokenizer, n_conv_layers=n_conv_layers)}
+        embed_layer = partial(ConvTokenizer, n_conv_layers=n_conv_layers, stem_dim=stem_dim)
+        ours = {"patch_size": kernel_size, "embed_layer": embed_layer}
         ours |= {"class_token": False, "reg_tokens": 0, "global_pool": "avg", "pre_norm": False, "block": CCTBlock}
         known = inspect.signature(attention).parameters.values()
         takes_bias = any(word.name == "qkv_bias" or word.kind is word.VAR_KEYWORD for word in known)

@@ -17,7 +17,7 @@ from . import common, judge
 
 SIZES = {
     "smoke": common.Size(common.SMOKE, Plan(epochs=0.1, batch_size=64), {0.01: 2}),
-    "laptop": common.Size(common.LAPTOP, Plan(epochs=30, batch_size=128, lr=1e-3, ema=0.99)),
+    "laptop": common.Size(common.LAPTOP, Plan(epochs=30, batch_size=64, lr=1e-3, ema=0.99)),
     "gpu": common.Size(common.GPU, Plan(epochs=300, batch_size=512, lr=2e-3, ema=0.999)),
 }
 
@@ -29,7 +29,7 @@ def run(size: common.Size, seed: int, folder: Path, fabric: Fabric) -> dict:
     model = common.new_model(common.about(words), seed)
     objective = Supervised(model.to(fabric.device), label_smoothing=0.1)
     plan = common.changed(size.plan, seed=seed)
-    history = fit(objective, len(train), labelled(train, mixup=0.3, cutmix=0.3), plan, folder=folder, fabric=fabric)
+    history = fit(objective, len(train), labelled(train, mixup=0.1, cutmix=0.1), plan, folder=folder, fabric=fabric)
     figures = judge.scores(model, tests, "emoji/{}/own head")
     save(model, common.about(words), folder / "supervised.safetensors")
     figures |= common.judged(model, words, size, seed, fabric)
