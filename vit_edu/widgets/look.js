@@ -15,6 +15,105 @@ const look = {
     return node;
   },
 
+  // A page's frame: headline, controls, stage, status line and help, in this order, and the keys kept inside.
+  page(name, { controls = [], stage = [], help = "" }) {
+    const { el } = look;
+    const id = look.id();
+    const page = {
+      id,
+      headline: el("p", { class: "ve-headline" }),
+      stage: el("div", { class: "ve-stage" }, ...stage),
+      status: el("p", { class: "ve-status", id, role: "status", "aria-live": "polite" }),
+    };
+    const row = el("div", { class: "ve-row ve-controls" }, ...controls);
+    page.root = el("div", { class: "ve", role: "group", "aria-label": name },
+      page.headline, row, page.stage, page.status, el("p", { class: "ve-quiet ve-help" }, help));
+    return page;
+  },
+
+  // Two views on one page must not share a radio group.
+  id: () => `ve-${Math.random().toString(36).slice(2)}`,
+
+  // One of several, as native radio buttons: options [[value, words, label for the ear], …]; node.choose(value) marks one.
+  choice(legend, options, pick) {
+    const { el } = look;
+    const name = look.id();
+    const radios = options.map(([value, words, label = words]) => {
+      const radio = el("input", { type: "radio", name, value, "aria-label": label });
+      radio.addEventListener("change", () => pick(value));
+      return [value, radio, el("label", {}, radio, el("span", { "aria-hidden": "true" }, String(words)))];
+    });
+    const node = el("fieldset", { class: "ve-choice" }, el("legend", {}, legend), ...radios.map(([, , label]) => label));
+    node.choose = (value) => radios.forEach(([mine, radio]) => (radio.checked = mine === value));
+    return node;
+  },
+
+  // A native slider with its words beside it: node.set(value, words).
+  slider(legend, { min, max, step = 1 }, slide) {
+    const { el } = look;
+    const range = el("input", { type: "range", min, max, step, "aria-label": legend });
+    const shown = el("output", {});
+    range.addEventListener("input", () => slide(Number(range.value)));
+    const node = el("label", { class: "ve-slider" }, el("span", {}, legend), range, shown);
+    node.set = (value, words = String(value)) => {
+      range.value = value;
+      range.setAttribute("aria-valuetext", words);
+      shown.textContent = words;
+    };
+    return node;
+  },
+
+  // On or off, by a native check box: node.set(on).
+  toggle(words, turn) {
+    const { el } = look;
+    const box = el("input", { type: "checkbox" });
+    box.addEventListener("change", () => turn(box.checked));
+    const node = el("label", { class: "ve-toggle" }, box, el("span", {}, words));
+    node.set = (on) => (box.checked = on);
+    return node;
+  },
+
+  // A binary trait as numbers: uint8 as they are; float16, sent as pairs of bytes, as Float32Array.
+  bytes: (sent) => new Uint8Array(sent.buffer, sent.byteOffset, sent.byteLength),
+  halves(sent) {
+    const half = new Uint16Array(look.bytes(sent).slice().buffer);
+    look.half ||= Float32Array.from({ length: 65536 }, (_, bits) => {
+      const [sign, exponent, rest] = [bits >> 15 ? -1 : 1, (bits >> 10) & 31, bits & 1023];
+      if (exponent === 31) return rest ? NaN : sign * Infinity;
+      return sign * (exponent ? 2 ** (exponent - 15) * (1 + rest / 1024) : 2 ** -14 * (rest / 1024));
+    });
+    return Float32Array.from(half, (bits) => look.half[bits]);
+  },
+
+  // uint8 (C, H, W) as a canvas of W x H, to draw from.
+  photo(pixels, [C, H, W], canvas = look.el("canvas", { width: W, height: H })) {
+    const image = new ImageData(W, H);
+    for (let i = 0; i < H * W; i++) {
+      for (let c = 0; c < 3; c++) image.data[4 * i + c] = pixels[(C === 3 ? c : 0) * H * W + i];
+      image.data[4 * i + 3] = 255;
+    }
+    canvas.getContext("2d").putImageData(image, 0, 0);
+    return canvas;
+  },
+
+  // A colour map as a table of 256 [r, g, b]; look.map("viridis")[255 * share].
+  map(name) {
+    look.maps ||= {};
+    return (look.maps[name] ||= ((raw) =>
+      Array.from({ length: 256 }, (_, i) => [0, 1, 2].map((c) => raw.charCodeAt(3 * i + c))))(atob(colourMaps[name])));
+  },
+  // The colour of a share 0..1 of a map, as 256 steps.
+  shade: (table, share) => table[Math.min(255, Math.max(0, Math.floor(share * 256)))] ?? [128, 128, 128],
+
+  // Numbers (rows x columns), each over `top`, as one pixel each on a canvas; what is no number is grey.
+  heat(canvas, numbers, rows, columns, top, table = look.map("viridis")) {
+    if (canvas.width !== columns || canvas.height !== rows) [canvas.width, canvas.height] = [columns, rows];
+    const image = new ImageData(columns, rows);
+    for (let i = 0; i < rows * columns; i++) image.data.set([...look.shade(table, numbers[i] / top), 255], 4 * i);
+    canvas.getContext("2d").putImageData(image, 0, 0);
+    return canvas;
+  },
+
   // The theme's colours for a canvas: colours.accent is --ve-accent.
   colours(node) {
     const style = getComputedStyle(node);

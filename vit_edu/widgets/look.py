@@ -1,10 +1,12 @@
 """What all explorers share: their look (look.css, look.js) and a picture for where JavaScript is off."""
 
 import base64
+import functools
 import io
 from pathlib import Path
 
 import anywidget
+import torch
 from PIL import Image
 
 HERE = Path(__file__).parent
@@ -16,8 +18,40 @@ def source(*files: str) -> str:
     return "\n".join((HERE / file).read_text(encoding="utf-8") for file in files)
 
 
+def halves(numbers: torch.Tensor) -> bytes:
+    """A tensor as float16, in torch's order, for a Bytes trait; look.halves reads it."""
+    return numbers.detach().cpu().to(torch.float16).contiguous().numpy().tobytes()
+
+
+def fit(image: torch.Tensor, side: int = 336) -> Image.Image:
+    """uint8 (C, H, W) as a PIL image whose longer side has `side` pixels, small ones with their pixels seen."""
+    array = image.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
+    scale = side / max(array.shape[:2])
+    size = (round(array.shape[1] * scale), round(array.shape[0] * scale))
+    return Image.fromarray(array).resize(size, Image.NEAREST if scale > 4 else Image.BICUBIC)
+
+
+def _in_one_sentence(init):
+    """A ValueError or TypeError of `init` stands in a notebook as its sentence, without a traceback."""
+
+    @functools.wraps(init)
+    def begin(self, *args, **words):
+        try:
+            init(self, *args, **words)
+        except (TypeError, ValueError) as error:
+            sentence = f"{type(self).__name__}: {error}"
+            error._render_traceback_ = lambda *_: [sentence]  # IPython asks for it
+            raise
+
+    return begin
+
+
 class Explorer(anywidget.AnyWidget):
     """A widget that leaves a sentence and a still picture in the notebook for places without JavaScript."""
+
+    def __init_subclass__(cls, **words):
+        super().__init_subclass__(**words)
+        cls.__init__ = _in_one_sentence(cls.__init__)
 
     def sentence(self) -> str:
         """What the explorer shows now, in words: the alt text."""

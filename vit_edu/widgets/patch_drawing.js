@@ -26,14 +26,7 @@ function patchDrawing({ C, H, W, pixels, photo }) {
     return `rgb(${[0, 1, 2].map((c) => mean(C === 3 ? c : 0)).join(", ")})`;
   }
 
-  function paintPhoto() {
-    const image = new ImageData(W, H);
-    for (let i = 0; i < H * W; i++) {
-      for (let c = 0; c < 3; c++) image.data[4 * i + c] = pixels[(C === 3 ? c : 0) * H * W + i];
-      image.data[4 * i + 3] = 255;
-    }
-    photo.getContext("2d").putImageData(image, 0, 0);
-  }
+  const paintPhoto = () => look.photo(pixels, [C, H, W], photo);
   const draw = (ctx, i, s, x, y, size) =>
     ctx.drawImage(photo, (i % s.columns) * s.p, Math.floor(i / s.columns) * s.p, s.p, s.p, x, y, size, size);
 

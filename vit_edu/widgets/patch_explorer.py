@@ -7,7 +7,7 @@ import traitlets as t
 from PIL import Image, ImageDraw
 
 from vit_edu.images import image_bytes
-from vit_edu.widgets.look import LARGEST_SIDE, Explorer, source
+from vit_edu.widgets.look import LARGEST_SIDE, Explorer, fit, source
 
 MOST_PATCHES = 4096  # more would be drawn smaller than a pixel
 
@@ -77,14 +77,8 @@ class PatchExplorer(Explorer):
         )
 
     def picture(self) -> Image.Image:
-        channels, height, width = self.shape
-        area = height * width
-        planes = [
-            Image.frombytes("L", (width, height), self.pixels[c * area : (c + 1) * area]) for c in range(channels)
-        ]
-        scale = 336 / max(height, width)
-        size = (round(width * scale), round(height * scale))
-        image = Image.merge("RGB", planes * (3 // channels)).resize(size, Image.NEAREST if scale > 4 else Image.BICUBIC)
+        image = fit(torch.frombuffer(bytearray(self.pixels), dtype=torch.uint8).view(self.shape))
+        size, scale = image.size, image.width / self.shape[2]
         draw = ImageDraw.Draw(image, "RGBA")
         p = self.patch_size * scale
         for column in range(1, self.grid_size[1]):
