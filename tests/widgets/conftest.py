@@ -16,10 +16,12 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from vit_edu.widgets import static
+
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "explorers"
 # In an error's words, address or stack: anywidget, and the module that it loads from a blob, hold the explorers' code.
-OURS = re.compile(r"blob:|anywidget|displaying widget|widget model|\bve-|vit_edu|PatchExplorer", re.IGNORECASE)
+OURS = re.compile(r"blob:|anywidget|displaying widget|widget model|\bve-|vit_edu|Explorer", re.IGNORECASE)
 NO_BROWSER = "no browser for the widgets' tests: `apt install chromium`, or set CHROME=/path/to/chrome"
 
 
@@ -148,11 +150,10 @@ class Notebook:
 
 
 @pytest.fixture(scope="session")
-def notebook(chrome, lab):
+def browser(chrome):
+    """Nothing but the loopback can be reached: other names do not resolve."""
     from playwright.sync_api import sync_playwright
 
-    address, folder = lab
-    # Nothing but the loopback can be reached: other names do not resolve, other requests are recorded and aborted.
     options = [
         "--no-sandbox",
         "--disable-gpu",
@@ -161,24 +162,62 @@ def notebook(chrome, lab):
     ]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chrome, args=options)
-        context = browser.new_context(viewport={"width": 1280, "height": 900}, has_touch=True)
-        page = context.new_page()
-        page.set_default_timeout(30_000)
-        notebook = Notebook(page, folder)
-
-        def abort(route):
-            notebook.elsewhere.append(route.request.url)
-            route.abort()
-
-        context.route(re.compile(r"^(?!(https?://127\.0\.0\.1[:/]|data:|blob:))"), abort)
-        page.on("websocket", lambda socket: "//127.0.0.1:" in socket.url or notebook.elsewhere.append(socket.url))
-        page.on(
-            "console", lambda message: message.type == "error" and notebook.heard(message.text, message.location["url"])
-        )
-        page.on("pageerror", lambda error: notebook.heard(error, error.stack))
-        notebook.open(address)
-        notebook.address = address
-        yield notebook
+        yield browser
         browser.close()
+
+
+def watched(context, elsewhere, allowed):
+    """A page of the context; requests other than to `allowed` addresses are recorded and aborted."""
+
+    def abort(route):
+        elsewhere.append(route.request.url)
+        route.abort()
+
+    context.route(re.compile(rf"^(?!({allowed}|data:|blob:))"), abort)
+    page = context.new_page()
+    page.set_default_timeout(30_000)
+    return page
+
+
+@pytest.fixture(scope="session")
+def notebook(browser, lab):
+    address, folder = lab
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, has_touch=True)
+    elsewhere = []
+    notebook = Notebook(watched(context, elsewhere, r"https?://127\.0\.0\.1[:/]"), folder)
+    notebook.elsewhere, page = elsewhere, notebook.page
+    page.on("websocket", lambda socket: "//127.0.0.1:" in socket.url or notebook.elsewhere.append(socket.url))
+    page.on(
+        "console", lambda message: message.type == "error" and notebook.heard(message.text, message.location["url"])
+    )
+    page.on("pageerror", lambda error: notebook.heard(error, error.stack))
+    notebook.open(address)
+    notebook.address = address
+    yield notebook
+    context.close()
     if notebook.strange:
         warnings.warn(f"JupyterLab's own errors on the page: {notebook.strange}", stacklevel=1)
+
+
+class StaticPage:
+    """Explorers on a page by themselves, opened as a file: no kernel, no server, no request."""
+
+    def __init__(self, page, file, elsewhere):
+        self.page, self.file, self.elsewhere, self.errors = page, file, elsewhere, []
+        page.on("console", lambda message: message.type == "error" and self.errors.append(message.text))
+        page.on("pageerror", lambda error: self.errors.append(f"{error} {error.stack}"))
+
+    def show(self, *explorers):
+        self.file.write_text(static.page(explorers, "explorers"), encoding="utf-8")
+        self.page.goto(self.file.as_uri())
+
+
+@pytest.fixture
+def static_page(browser, tmp_path):
+    """static_page.show(explorer): what a View looks at, as it does at a notebook; no error, no request allowed."""
+    context, elsewhere = browser.new_context(viewport={"width": 1000, "height": 900}, has_touch=True), []
+    file = tmp_path / "page.html"
+    shown = StaticPage(watched(context, elsewhere, re.escape(file.as_uri())), file, elsewhere)
+    yield shown
+    context.close()
+    assert shown.errors == [] and elsewhere == []

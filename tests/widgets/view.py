@@ -13,7 +13,7 @@ def patches(image, p):
 
 
 class View:
-    """One shown explorer."""
+    """One shown explorer, in a notebook or on a static page."""
 
     def __init__(self, notebook, nth=0):
         self.notebook, self.page = notebook, notebook.page
