@@ -66,11 +66,13 @@ def test_killed_at_any_moment_it_ends_with_the_same_figures(undisturbed, tmp_pat
 
 def test_two_processes_give_the_result_of_one(undisturbed, tmp_path):
     subprocess.run(program(tmp_path, processes=2), cwd=ROOT, check=True, capture_output=True, timeout=120)
+    assert (tmp_path / "processes").read_text() == "2"
     weights, history = outcome(tmp_path)
     for mine, theirs in zip(history["rows"], undisturbed[1]["rows"], strict=True):
         assert mine == pytest.approx(theirs, rel=1e-4)
     for name, x in weights.items():
-        torch.testing.assert_close(x, undisturbed[0][name], rtol=1e-3, atol=1e-5)
+        # a key's bias has no gradient but rounding, of which Adam makes steps of its own
+        torch.testing.assert_close(x, undisturbed[0][name], rtol=1e-3, atol=2e-3 if name.endswith("qkv.bias") else 1e-5)
 
 
 def test_one_seed_one_result():
@@ -106,13 +108,15 @@ def test_an_interrupt_ends_in_good_order(tmp_path):
 
 
 def test_no_number_stops_with_a_sentence():
-    with pytest.raises(FloatingPointError, match=r"a loss of nan found at step \d+, wanted a number; use a lower lr"):
+    with pytest.raises(
+        FloatingPointError, match=r"a loss of nan with .* found at step \d+, wanted numbers; use a lower lr"
+    ):
         run(plan=dataclasses.replace(PLAN, lr=1e30, clip_grad=1e30))
 
 
 def test_a_checkpoint_of_another_plan_or_a_broken_one(tmp_path):
     run(tmp_path)
-    with pytest.raises(ValueError, match="another plan found, wanted this run's own; delete"):
+    with pytest.raises(ValueError, match=r"another run \(its plan\) found, wanted this run's own; delete"):
         run(tmp_path, plan=dataclasses.replace(PLAN, lr=1e-4))
     whole = (tmp_path / "run.pt").read_bytes()
     (tmp_path / "run.pt").write_bytes(whole[: len(whole) // 2])
@@ -132,7 +136,7 @@ def test_a_full_disk_costs_the_checkpoint_only(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "save", full)
     trained, _ = run(tmp_path, checkpoint_every=0.0)
     assert printed and all("could not be written" in line for line in printed)
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["run.lock"]
     assert torch.equal(trained.head.weight, reference.head.weight)
 
 

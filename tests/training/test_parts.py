@@ -9,7 +9,7 @@ from timm.optim import param_groups_layer_decay
 from torch import nn
 
 from vit_edu import load_dataset
-from vit_edu.models import create_model
+from vit_edu.models import DINO, MAE, create_model
 from vit_edu.training import (
     Draws,
     accuracy,
@@ -26,8 +26,15 @@ from vit_edu.training import (
 from vit_edu.training.augment import jitter, mix, over_colours, random_crop
 from vit_edu.training.draws import epoch_order
 from vit_edu.training.recipes.judge import share_of
+from vit_edu.weights.bundled import build
 
 VIT = {"img_size": 16, "patch_size": 8, "embed_dim": 24, "depth": 3, "num_heads": 3, "num_classes": 4}
+CLIP_ABOUT = {
+    "model": "vit_tiny_patch16_224",
+    "words": VIT | {"num_classes": 0},
+    "text": {"context_length": 9, "embed_dim": 8, "depth": 1, "num_heads": 2},
+    "embed_dim": 6,
+}
 
 
 def vit(**words):
@@ -150,6 +157,24 @@ def test_layers_of_swin_run_through_its_stages():
     assert any(table is p for group in parameter_groups(model) if group["weight_decay"] == 0 for p in group["params"])
 
 
+def test_every_tower_ends_where_the_rest_is():
+    """Frozen parts do not count; what is in no tower learns as fast as a head."""
+    mae = layers_of(MAE(vit(), decoder_embed_dim=8, decoder_depth=1, decoder_num_heads=2))
+    assert [mae[f"encoder.{name}"] for name in ("cls_token", "blocks.0.norm1.weight", "norm.weight")] == [0, 1, 4]
+    assert mae["mask_token"] == mae["decoder_blocks.0.norm1.weight"] == 4
+    clip = layers_of(build(CLIP_ABOUT))
+    assert clip["visual.blocks.2.norm1.weight"] == clip["text.blocks.0.norm1.weight"] == 3
+    assert clip["visual.cls_token"] == 0 and clip["text.token_embed.weight"] == 2
+    assert clip["logit_scale"] == clip["visual_proj.weight"] == 4
+    dino = layers_of(DINO(vit(), out_dim=8, hidden_dim=8, bottleneck_dim=4))
+    assert max(dino.values()) == 4 and not any("teacher" in name for name in dino)
+    with pytest.raises(ValueError, match=r"layer_decay=0\.7 for a ResNet without blocks found"):
+        parameter_groups(create_model("resnet20"), layer_decay=0.7)
+    groups = parameter_groups(build(CLIP_ABOUT))
+    tokens = next(x for name, x in build(CLIP_ABOUT).named_parameters() if name == "text.token_embed.weight")
+    assert all(tokens.shape != x.shape for group in groups if group["weight_decay"] for x in group["params"])
+
+
 def test_a_frozen_model_has_nothing_to_train():
     with pytest.raises(ValueError, match="frozen as a whole found"):
         parameter_groups(vit().requires_grad_(False))
@@ -216,6 +241,8 @@ def test_freeze_and_thaw():
     learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert learning and all(name.startswith(("blocks.2.", "norm.", "head.")) for name in learning)
     assert all(parameter.requires_grad for parameter in freeze(model, ("",)).parameters())
+    pooled = freeze(create_model("vit_tiny_patch16_224", img_size=32, embed_dim=24, depth=1, global_pool="avg"))
+    assert {n.split(".")[0] for n, p in pooled.named_parameters() if p.requires_grad} == {"head"}  # and no fc_norm
     with pytest.raises(ValueError, match="no parameter beginning with tail found, wanted some of cls_token"):
         freeze(model, ("tail",))
 

@@ -50,10 +50,11 @@ def run(folder: Path | None = None, plan: Plan = PLAN, slow: float = 0.0, **word
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    fabric = new_fabric("cpu", devices="auto" if torch.distributed.is_torchelastic_launched() else 1)
+    fabric = new_fabric("cpu")
     folder, slow = Path(sys.argv[1]), 0.05 if "--slow" in sys.argv else 0.0
     trained, history = run(folder, slow=slow, fabric=fabric, checkpoint_every=0.0)
     if fabric.is_global_zero:
         rows = [{key: row[key] for key in ("step", "loss")} for row in history.rows]
         torch.save(trained.state_dict(), folder / "weights.pt")
         (folder / "history.json").write_text(json.dumps({"rows": rows, "evaluations": history.evaluations}))
+        (folder / "processes").write_text(str(fabric.world_size))

@@ -72,8 +72,8 @@ def mix(
     """Each picture with its neighbour in the batch, 0 with 1, 2 with 3, ...: (B, C, H, W) and targets (B, classes).
 
     With the probability `mixup` the two are blended (Zhang et al. 2018), else with `cutmix` a rectangle of the
-    neighbour lies in the picture (Yun et al. 2019); its share is uniform, and the targets have the same. Raises
-    ValueError for an odd batch.
+    neighbour lies in the picture (Yun et al. 2019). A share is uniform, a rectangle's less where the edge cuts it; the
+    targets have what the pictures have. Raises ValueError for an odd number of pictures (of one process).
     """
     B, _, H, W = images.shape
     if B % 2:

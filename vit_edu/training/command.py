@@ -12,7 +12,7 @@ from .recipes import RECIPES, recipe
 
 
 def main(options: Namespace) -> int:
-    """Returns the exit code: 0, or 2 with a sentence for words that do not fit."""
+    """Returns the exit code: 0, 2 with a sentence for what does not fit, or 130 after Ctrl-C."""
     if options.recipe is None:
         for name in RECIPES:
             print(f"{name:12}{recipe(name).__doc__.splitlines()[0]}")
@@ -25,9 +25,7 @@ def main(options: Namespace) -> int:
     except ValueError as error:
         print(error)
         return 2
-    fabric = new_fabric(
-        "cpu" if options.cpu else "auto", devices="auto" if torch.distributed.is_torchelastic_launched() else 1
-    )
+    fabric = new_fabric("cpu" if options.cpu else "auto")
     folder = Path(options.out or Path("work") / "train" / f"{options.recipe}-{size}-{options.seed}")
     run = {
         "size": size,
@@ -36,8 +34,15 @@ def main(options: Namespace) -> int:
         **records.surroundings(fabric.device),
         "processes": fabric.world_size,
     }
-    with records.timed(run, "seconds"):
-        run |= module.run(module.SIZES[size], options.seed, folder, fabric)
+    try:
+        with records.timed(run, "seconds"):
+            run |= module.run(module.SIZES[size], options.seed, folder, fabric)
+    except KeyboardInterrupt:
+        print("Stopped, and nothing was recorded; the same command goes on where it was.")
+        return 130
+    except (ValueError, OSError, FloatingPointError) as error:
+        print(error)
+        return 2
     if fabric.is_global_zero:
         path = records.add(options.recipe, run, options.records and Path(options.records))
         for name, value in run["figures"].items():

@@ -6,6 +6,7 @@ differ in device and precision, where Accelerate allows one setting a process.
 """
 
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
-from vit_edu.layers.checks import check_at_least, check_positive, complaint
+from vit_edu.layers.checks import check_at_least, check_positive, complaint, whole
 
 from . import state
 from .draws import Draws, epoch_order
@@ -29,8 +30,9 @@ class Plan:
     """How a run goes: how long, how fast, from which seed. `lr` is the highest one.
 
     With `seconds` the run ends then if `epochs` are not over, and the learning rate falls with the clock. `ema` is the
-    decay of an average of the weights (0: none), which is what is evaluated and kept. `precision` as Fabric has it;
-    None is bf16-mixed on a GPU and 32-true elsewhere. Raises ValueError for numbers that make no run.
+    decay of an average of the weights (0: none), which is what is evaluated and kept. `precision` is for the Fabric
+    that fit makes, as Fabric has it; None is bf16-mixed on a GPU and 32-true elsewhere. Raises ValueError for numbers
+    that make no run.
     """
 
     epochs: float = 10
@@ -50,6 +52,13 @@ class Plan:
     def __post_init__(self):
         check_at_least(1, batch_size=self.batch_size, evaluations=self.evaluations)
         check_positive(epochs=self.epochs, lr=self.lr, layer_decay=self.layer_decay, clip_grad=self.clip_grad)
+        if self.seconds is not None:
+            check_positive(seconds=self.seconds)
+        for name, value in {"warmup": self.warmup, "ema": self.ema, "weight_decay": self.weight_decay}.items():
+            if not 0 <= value < 1:
+                raise complaint(f"{name}={value!r}", "a number from 0 to below 1", f"change {name}")
+        if not (whole(self.seed) and 0 <= self.seed < 2**31):
+            raise complaint(f"seed={self.seed!r}", "a whole number from 0 to 2**31 - 1", "change seed")
 
 
 @dataclass
@@ -64,12 +73,22 @@ class History:
     interrupted: bool = False
     finished: bool = False
 
+    def whole(self) -> "History":
+        """Itself; raises KeyboardInterrupt for a run that was interrupted, so that no figure is made of half a run."""
+        if self.interrupted:
+            raise KeyboardInterrupt
+        return self
 
-def new_fabric(accelerator: str = "auto", devices: int | str = 1, precision: str | None = None) -> Fabric:
-    """Fabric on the GPU where there is one. Under torchrun it finds its processes by itself."""
+
+def new_fabric(accelerator: str = "auto", precision: str | None = None) -> Fabric:
+    """Fabric on the GPU where there is one; under torchrun with as many processes as that has started."""
     gpu = accelerator in ("auto", "cuda", "gpu") and torch.cuda.is_available()
+    processes, nodes = (int(os.environ.get(name, 1)) for name in ("LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE"))
     fabric = Fabric(
-        accelerator=accelerator, devices=devices, precision=precision or ("bf16-mixed" if gpu else "32-true")
+        accelerator=accelerator,
+        devices=processes,
+        num_nodes=nodes,
+        precision=precision or ("bf16-mixed" if gpu else "32-true"),
     )
     fabric.launch()
     return fabric
@@ -93,10 +112,13 @@ def fit(
 
     `evaluate(module)` is asked plan.evaluations times; the weights with the highest "score" are kept at the end. With a
     `folder` the run leaves a checkpoint there every so many seconds, and a run that was killed goes on from it, to the
-    same figures. Ctrl-C, or the notebook's stop button, ends a run in good order. A module with `after_step(progress)`
-    has that called behind every step.
-    Raises ValueError for a batch that is larger than the set or no multiple of the processes, FloatingPointError with
-    what to do where the loss is no number.
+    same figures. Ctrl-C, or the notebook's stop button, ends a run in good order. A module with
+    `after_step(progress, fabric)` has that called behind every step. Every step seeds torch's generator.
+    Several processes share a batch and end as one would, but for rounding and for what draws or averages over the own
+    part of it: drop path and batch norm.
+    Raises ValueError for a batch that is larger than the set or no multiple of the processes, and for a folder that is
+    another run's; OSError for one that can't be written; FloatingPointError with what to do where the loss is no number
+    (the best weights are in the module then).
     """
     fabric = fabric or new_fabric(precision=plan.precision)
     rows = _own_rows(plan.batch_size, n, fabric)
@@ -104,8 +126,12 @@ def fit(
     wrapped, optimizer = fabric.setup(module, optimizer)
     average = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(plan.ema), use_buffers=True) if plan.ema else None
     run = state.Run(module, optimizer, average, History(), folder, fabric)
-    run.resume(plan)
+    run.resume(plan, n)
     history, an_epoch = run.history, n // plan.batch_size
+    if history.finished:
+        run.keep_best()
+        run.unlock()
+        return history
     steps = max(1, round(plan.epochs * an_epoch))
     due = {round(steps * (i + 1) / plan.evaluations) for i in range(plan.evaluations)} if evaluate else set()
     started, saved = time.monotonic() - history.seconds, time.monotonic()
@@ -113,13 +139,13 @@ def fit(
     bar = tqdm(total=total, initial=history.steps, desc="training", unit="step", disable=not fabric.is_global_zero)
     try:
         while history.steps < steps and (plan.seconds is None or history.seconds < plan.seconds):
-            progress = history.steps / steps if plan.seconds is None else history.seconds / plan.seconds
+            progress = (history.steps + 0.5) / steps if plan.seconds is None else history.seconds / plan.seconds
             for group in optimizer.param_groups:
                 group["lr"] = plan.lr * group["lr_scale"] * schedule(progress, plan.warmup)
             epoch, place = divmod(history.steps, an_epoch)
             batch = epoch_order(n, plan.seed, epoch)[place * plan.batch_size :][: plan.batch_size]
             draws = Draws(plan.seed, history.steps, plan.batch_size, rows, fabric.device)
-            torch.manual_seed(draws.seed + fabric.global_rank)  # drop path draws from here
+            torch.manual_seed(draws.seed * fabric.world_size + fabric.global_rank)  # drop path draws from here
 
             module.train()
             loss = wrapped(*make_batch(batch[rows], draws))
@@ -135,32 +161,37 @@ def fit(
 
             history.steps += 1
             history.seconds = time.monotonic() - started
+            if plan.seconds and fabric.world_size > 1:
+                history.seconds = fabric.broadcast(history.seconds)  # one clock for all
             run.losses.append(loss.detach())
+            run.norm = norm
             bar.update()
             if len(run.losses) == 20 or history.steps == steps or history.steps in due:
-                _report(history, run.losses, norm, fabric)
+                _report(run)
                 bar.set_postfix(loss=f"{history.rows[-1]['loss']:.4g}")
                 if on_report and fabric.is_global_zero:
                     on_report(history)
             if history.steps in due:
                 run.evaluate(evaluate)
             if folder and time.monotonic() - saved > checkpoint_every:
-                run.save(plan)
+                check_number(history.steps, loss.item(), norm.item())
+                run.save(plan, n)
                 saved = time.monotonic()
         if run.losses:  # the seconds are over
-            _report(history, run.losses, norm, fabric)
+            _report(run)
         if evaluate and history.steps not in due:
             run.evaluate(evaluate)
         history.finished = True
+        if folder:
+            run.save(plan, n)
     except KeyboardInterrupt:
         history.interrupted = True
     finally:
         bar.close()
-    run.keep_best()
+        run.keep_best()
+        run.unlock()
     if on_report and fabric.is_global_zero:
         on_report(history)
-    if folder and history.finished:
-        run.save(plan)
     return history
 
 
@@ -173,12 +204,19 @@ def _own_rows(batch_size: int, n: int, fabric: Fabric) -> slice:
     return slice(fabric.global_rank * part, (fabric.global_rank + 1) * part)
 
 
-def _report(history: History, losses: list[Tensor], norm: Tensor, fabric: Fabric) -> None:
+def _report(run: state.Run) -> None:
     """One row for the steps since the last one; only here is the device waited for."""
-    loss = fabric.all_reduce(torch.stack(losses).mean(), reduce_op="mean").item()
-    losses.clear()
-    history.rows.append({"step": history.steps, "loss": loss, "gradient": norm.item(), "seconds": history.seconds})
-    if not math.isfinite(loss):
+    loss, history = run.fabric.all_reduce(torch.stack(run.losses).mean(), reduce_op="mean").item(), run.history
+    run.losses.clear()
+    row = {"step": history.steps, "loss": loss, "gradient": run.norm.item(), "seconds": history.seconds}
+    history.rows.append(row)
+    check_number(history.steps, loss, row["gradient"])
+
+
+def check_number(step: int, loss: float, gradient: float) -> None:
+    """Both are finite, else FloatingPointError."""
+    if not (math.isfinite(loss) and math.isfinite(gradient)):
         raise FloatingPointError(
-            f"a loss of {loss} found at step {history.steps}, wanted a number; use a lower lr or a longer warmup."
+            f"a loss of {loss} with a gradient of {gradient} found at step {step}, wanted numbers; use a lower lr or a "
+            "longer warmup, and another folder."
         )

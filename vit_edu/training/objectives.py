@@ -24,21 +24,18 @@ class Supervised(nn.Module):
 class SelfDistillation(nn.Module):
     """DINO in training: crops -> (); behind every step the teacher follows the student, faster at first.
 
-    `momentum` rises from where it starts to 1, and the teacher's temperature to `teacher_temp` in the first tenth:
-    Caron et al. 2021, section 3.2 and appendix. For the first `frozen` part of the run the last layer does not learn.
+    `momentum` rises from where it starts to 1 along a cosine: Caron et al. 2021, section 3.1.
     """
 
-    def __init__(self, dino: DINO, momentum: float = 0.996, teacher_temp: tuple[float, float] = (0.04, 0.04)):
+    def __init__(self, dino: DINO, momentum: float = 0.996):
         super().__init__()
-        self.dino, self.momentum, self.teacher_temp = dino, momentum, teacher_temp
+        self.dino, self.momentum = dino, momentum
 
     def forward(self, *crops: Tensor) -> Tensor:
         return self.dino(list(crops))
 
     def after_step(self, progress: float, fabric: Fabric) -> None:
         self.dino.update_teacher(1 - (1 - self.momentum) * (math.cos(math.pi * min(progress, 1.0)) + 1) / 2)
-        low, high = self.teacher_temp
-        self.dino.teacher_temp = low + (high - low) * min(1.0, 10 * progress)
         if fabric.world_size > 1:  # each process has the mean of its own part
             self.dino.center.copy_(fabric.all_reduce(self.dino.center, reduce_op="mean"))
 

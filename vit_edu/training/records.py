@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import os
 import platform
 import re
 import statistics
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 
 from vit_edu import resources
 
@@ -68,13 +70,24 @@ def folder() -> Path:
 def add(recipe: str, run: dict, where: Path | None = None) -> Path:
     """Put a run into where/recipe.json, in the place of an earlier one of the same size and seed; returns the path."""
     path = (where or folder()) / f"{recipe}.json"
-    runs = json.loads(path.read_text(encoding="utf-8"))["runs"] if path.exists() else []
-    same = (run["size"], run["seed"])
-    runs = [other for other in runs if (other["size"], other["seed"]) != same] + [run]
-    runs.sort(key=lambda other: (other["size"], other["seed"]))
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"recipe": recipe, "runs": runs}, indent=1) + "\n", encoding="utf-8")
+    with FileLock(path.with_suffix(".lock")):
+        runs = json.loads(path.read_text(encoding="utf-8"))["runs"] if path.exists() else []
+        same = (run["size"], run["seed"])
+        runs = [other for other in runs if (other["size"], other["seed"]) != same] + [run]
+        runs.sort(key=lambda other: (other["size"], other["seed"]))
+        write(path, {"recipe": recipe, "runs": runs})
     return path
+
+
+def write(path: Path, content: dict) -> None:
+    """A record's file, whole or not at all: it is written beside the old one and then takes its place."""
+    draft = path.with_suffix(".new")
+    try:
+        draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def read(recipe: str, size: str = "laptop") -> list[dict]:

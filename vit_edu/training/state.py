@@ -1,18 +1,27 @@
 """What a run must not lose: a checkpoint that survives being killed, and the best weights so far."""
 
+import contextlib
 import copy
 import dataclasses
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from vit_edu.layers.checks import complaint
 
 FILE = "run.pt"
+
+
+def _score(figures: dict[str, float]) -> float:
+    """What the best has most of; no number is the least."""
+    score = figures.get("score", 0.0)
+    return -math.inf if math.isnan(score) else score
 
 
 class Run:
@@ -23,6 +32,22 @@ class Run:
         self.history, self.folder, self.fabric = history, folder and Path(folder), fabric
         self.best: dict | None = None
         self.losses: list[Tensor] = []  # () each, since the last report
+        self.norm = torch.tensor(0.0)  # of the last gradient
+        self.lock = self._lock() if self.folder and fabric.is_global_zero else None
+
+    def _lock(self) -> FileLock:
+        """The folder, and it is this run's alone; the system takes the lock from a process that is killed."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.folder / "run.lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise complaint(f"another run in {self.folder}", "a folder of its own", "wait, or choose another") from None
+        return lock
+
+    def unlock(self) -> None:
+        if self.lock:
+            self.lock.release()
 
     @property
     def weights(self) -> nn.Module:
@@ -33,24 +58,23 @@ class Run:
         """One entry in the history; the weights are remembered if their score is the highest so far."""
         self.weights.eval()
         with torch.no_grad():
-            figures = {"step": self.history.steps} | evaluate(self.weights)
+            figures = {"step": self.history.steps} | {name: float(x) for name, x in evaluate(self.weights).items()}
         self.history.evaluations.append(figures)
-        if self.history.best is None or figures.get("score", 0.0) >= self.history.best.get("score", 0.0):
-            self.history.best = figures
+        if self.history.best is None or _score(figures) >= _score(self.history.best):
             self.best = {name: x.detach().clone() for name, x in self.weights.state_dict().items()}
+            self.history.best = figures
 
     def keep_best(self) -> None:
         """The best weights, or the last ones of the average where nothing was evaluated, into the module."""
         self.module.load_state_dict(self.best or self.weights.state_dict())
         self.module.eval()
 
-    def save(self, plan) -> None:
+    def save(self, plan, n: int) -> None:
         """One file, whole or not at all: it is written beside the old one and then takes its place."""
         if not self.fabric.is_global_zero:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
         content = {
-            "plan": dataclasses.asdict(plan),
+            "run": self._about(plan, n),
             "module": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.state_dict() if self.average else None,
@@ -63,22 +87,33 @@ class Run:
             torch.save(content, draft)
             os.replace(draft, self.folder / FILE)
         except (OSError, RuntimeError) as error:  # torch says RuntimeError for a full disk
-            draft.unlink(missing_ok=True)
             print(f"The checkpoint could not be written to {self.folder} ({error}); training goes on without it.")
+        finally:
+            with contextlib.suppress(OSError):
+                draft.unlink(missing_ok=True)  # half a file, where it has not taken the other's place
 
-    def resume(self, plan) -> None:
-        """Take up what a run of this plan left in the folder. Raises ValueError for another plan's and a broken one."""
+    def _about(self, plan, n: int) -> dict:
+        """What a run shares with the one that goes on from it: plan, pictures, names and shapes of weights."""
+        shapes = {name: list(x.shape) for name, x in self.module.state_dict().items()}
+        learning = [name for name, x in self.module.named_parameters() if x.requires_grad]
+        return {"plan": dataclasses.asdict(plan), "pictures": n, "weights": shapes, "learning": learning}
+
+    def resume(self, plan, n: int) -> None:
+        """Take up what the same run left in the folder. Raises ValueError for another run's and for a broken one."""
         path = self.folder and self.folder / FILE
         if not path or not path.exists():
             return
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
+            theirs = {name: content["run"][name] for name in ("plan", "pictures", "weights", "learning")}
         except Exception as error:
+            self.unlock()
             remedy = f"delete {path} to start anew"
             raise complaint(f"{path.name}, broken,", "a checkpoint of this run", remedy) from error
-        if content["plan"] != dataclasses.asdict(plan):
+        if other := [name for name, mine in self._about(plan, n).items() if theirs[name] != mine]:
+            self.unlock()
             remedy = f"delete {path} to start anew, or give each run a folder of its own"
-            raise complaint("a checkpoint of another plan", "this run's own", remedy)
+            raise complaint(f"a checkpoint of another run (its {' and '.join(other)})", "this run's own", remedy)
         self.module.load_state_dict(content["module"])
         self.optimizer.load_state_dict(content["optimizer"])
         if self.average:

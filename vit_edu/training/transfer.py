@@ -11,13 +11,14 @@ from vit_edu.models import SwinTransformer
 
 
 def freeze(model: nn.Module, but: tuple[str, ...] = ("head", "fc")) -> nn.Module:
-    """Only parameters whose name begins with one of `but` learn from here on; returns the model.
+    """Only the parts named in `but` learn from here on; returns the model.
 
     freeze(model) leaves the head to train, freeze(model, ("blocks.10", "blocks.11", "norm", "head")) the last blocks as
-    well, freeze(model, ("",)) thaws all. Raises ValueError where no parameter is left.
+    well, freeze(model, ("",)) thaws all. Batch norms still count their statistics in train mode. Raises ValueError
+    where no parameter is left.
     """
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name.startswith(but))
+        parameter.requires_grad_(_inside(name, but))
     if not any(parameter.requires_grad for parameter in model.parameters()):
         first = ", ".join(dict.fromkeys(name.partition(".")[0] for name, _ in model.named_parameters()))
         raise complaint(f"no parameter beginning with {' or '.join(but)}", f"some of {first}", "change `but`")
@@ -63,7 +64,7 @@ def linear_probe(train: Tensor, labels: Tensor, classes: int, decay: float = 1e-
     It is found on features of mean 0 and deviation 1, and these are then part of the layer. The loss is convex, so
     there is no learning rate to choose. As model.head it is where fine-tuning begins best (Kumar et al. 2022).
     """
-    mean, std = train.mean(dim=0), train.std(dim=0) + 1e-6
+    mean, std = train.mean(dim=0), train.std(dim=0, correction=0) + 1e-6
     layer = nn.Linear(train.shape[1], classes, device=train.device)
     nn.init.zeros_(layer.weight), nn.init.zeros_(layer.bias)
     optimizer = torch.optim.LBFGS(layer.parameters(), max_iter=steps, line_search_fn="strong_wolfe")
@@ -96,8 +97,9 @@ class LoRALinear(nn.Module):
         super().__init__()
         check_at_least(1, rank=rank)
         self.linear, self.scale = linear.requires_grad_(False), alpha / rank
-        self.down = nn.Parameter(torch.randn(rank, linear.in_features, device=linear.weight.device) / rank**0.5)
-        self.up = nn.Parameter(torch.zeros(linear.out_features, rank, device=linear.weight.device))
+        device, wide = linear.weight.device, linear.in_features
+        self.down = nn.Parameter(torch.randn(rank, wide, device=device) / wide**0.5)
+        self.up = nn.Parameter(torch.zeros(linear.out_features, rank, device=device))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.linear(x) + self.scale * F.linear(F.linear(x, self.down), self.up)
@@ -115,7 +117,7 @@ def add_lora(model: nn.Module, rank: int = 4, alpha: float = 8.0, where: tuple[s
         model, lambda name, part: isinstance(part, nn.Linear) and name in where, lambda x: LoRALinear(x, rank, alpha)
     )
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name.startswith(("head", "fc")) or name.endswith((".down", ".up")))
+        parameter.requires_grad_(_inside(name, ("head", "fc")) or name.endswith((".down", ".up")))
     return model
 
 
@@ -123,6 +125,11 @@ def merge_lora(model: nn.Module) -> nn.Module:
     """Every LoRALinear as the plain layer it was, with what it learned inside. Returns the model."""
     _replace(model, lambda name, part: isinstance(part, LoRALinear), lambda x: x.merged())
     return model.requires_grad_(True)
+
+
+def _inside(name: str, parts: tuple[str, ...]) -> bool:
+    """Whether the parameter belongs to one of the parts; "" is all of the model."""
+    return any(part in ("", name) or name.startswith(f"{part}.") for part in parts)
 
 
 def _replace(model: nn.Module, chosen: Callable[[str, nn.Module], bool], make: Callable) -> None:

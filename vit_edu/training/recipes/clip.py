@@ -4,6 +4,7 @@ Zero-shot: of all names of a split, which is this picture's? Asked of the held-o
 it reaches and how long it took: data/records/clip.json.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,7 +16,6 @@ from vit_edu.models import CLIP, tokenize
 from vit_edu.training.batches import captioned, plain
 from vit_edu.training.loop import Plan, fit
 from vit_edu.training.objectives import Contrastive
-from vit_edu.weights.bundled import save
 
 from . import common
 
@@ -33,9 +33,9 @@ def run(size: common.Size, seed: int, folder: Path, fabric: Fabric) -> dict:
     text = {"context_length": CONTEXT, "embed_dim": size.words["embed_dim"], "depth": 2, "num_heads": 2}
     about = common.about(size.words, text=text, embed_dim=64)
     clip = common.new_model(about, seed).to(fabric.device)
-    plan = common.changed(size.plan, seed=seed)
-    history = fit(Contrastive(clip), len(train), captioned(train, CONTEXT), plan, folder=folder, fabric=fabric)
-    save(clip, about, folder / "clip.safetensors")
+    plan = replace(size.plan, seed=seed)
+    history = fit(Contrastive(clip), len(train), captioned(train, CONTEXT), plan, folder=folder, fabric=fabric).whole()
+    common.keep(clip, about, folder / "clip.safetensors", fabric)
     figures = {}
     for split in ("new_style", "new_concepts", "new_both"):
         figures |= zero_shot(clip, split, fabric, size.words["img_size"])

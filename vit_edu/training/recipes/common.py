@@ -1,13 +1,14 @@
 """What the recipes share: the encoder, the judgement after pre-training, and what a checkpoint says of itself."""
 
 import dataclasses
+from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
 from torch import nn
 
 from vit_edu.training.loop import History, Plan
-from vit_edu.weights.bundled import build
+from vit_edu.weights.bundled import build, save
 
 from . import judge
 
@@ -37,23 +38,34 @@ def about(words: dict, **more) -> dict:
     return {"model": "vit_tiny_patch16_224", "words": {"num_classes": 0} | words, **more}
 
 
-def changed(plan: Plan, **words) -> Plan:
-    """The plan with other words, as another seed."""
-    return dataclasses.replace(plan, **words)
+def keep(model: nn.Module, about: dict, path: Path, fabric: Fabric) -> None:
+    """The checkpoint, written by one process."""
+    if fabric.is_global_zero:
+        save(model, about, path)
 
 
-def judged(model: nn.Module, words: dict, size: Size, seed: int, fabric: Fabric) -> dict[str, float]:
-    """Figures of a pre-trained encoder: frozen, and fine-tuned with a part of the labels and with all."""
+def judged(
+    model: nn.Module, words: dict, size: Size, seed: int, fabric: Fabric, labelled: bool = False
+) -> dict[str, float]:
+    """Figures of a pre-trained encoder: frozen, and fine-tuned with a part of the labels and with all.
+
+    One that was pre-trained with all of emoji's labels is not asked what it can do with a few of them.
+    """
     figures = judge.frozen(model, fabric.device, words["img_size"])
     state = {name: x.detach().clone() for name, x in model.state_dict().items() if not name.startswith("head.")}
-    return figures | tuned(state, words, size, seed, fabric)
+    few = [(task, share) for task in judge.TASKS for share in size.shares if labelled and task == "emoji" and share < 1]
+    return figures | tuned(state, words, size, seed, fabric, without=few)
 
 
-def tuned(state: dict | None, words: dict, size: Size, seed: int, fabric: Fabric) -> dict[str, float]:
+def tuned(
+    state: dict | None, words: dict, size: Size, seed: int, fabric: Fabric, without: list[tuple[str, float]] = ()
+) -> dict[str, float]:
     """Accuracies after fine-tuning from `state`, or from scratch, for every task and share of the labels."""
-    figures, plan = {}, changed(TUNING, seed=seed, layer_decay=1.0 if state is None else TUNING.layer_decay)
+    figures, plan = {}, dataclasses.replace(TUNING, seed=seed, layer_decay=1.0 if state is None else TUNING.layer_decay)
     for task in judge.TASKS:
         for share, steps in size.shares.items():
+            if (task, share) in without:
+                continue
             figures |= judge.fine_tuned(state, words, task, plan, steps, fabric, share)
     return figures
 

@@ -69,9 +69,9 @@ def share_of(train: Dataset, share: float, seed: int) -> Dataset:
     return train.take(torch.cat(kept))
 
 
-def of_steps(plan: Plan, steps: int, n: int) -> Plan:
+def of_steps(plan: Plan, steps: int, n: int, fabric: Fabric) -> Plan:
     """The plan for so many steps on n pictures, in smaller batches where there are too few for one."""
-    batch_size = min(plan.batch_size, n // 2 * 2)
+    batch_size = min(plan.batch_size, n) // fabric.world_size * fabric.world_size  # each process has the same part
     return dataclasses.replace(plan, batch_size=batch_size, epochs=steps / (n // batch_size))
 
 
@@ -85,11 +85,12 @@ def fine_tuned(
     train, tests = sets(task, fabric.device, words["img_size"])
     train = share_of(train, share, plan.seed) if share < 1 else train
     torch.manual_seed(plan.seed)
-    model = create_model("vit_tiny_patch16_224", **words | {"num_classes": len(train.classes)}).to(fabric.device)
+    words = words | {"num_classes": len(train.classes), "drop_path_rate": 0.0}  # the same for every start
+    model = create_model("vit_tiny_patch16_224", **words).to(fabric.device)
     if state is not None:
         load_weights(model, state, source="vit_edu", new_head=True)
         model.head = linear_probe(features(model, plain(train)), train.labels, len(train.classes))
     objective = Supervised(model, label_smoothing=0.1)
     make_batch = labelled(train, scale=(0.8, 1.0), colours=False)  # a short run is not helped by more
-    fit(objective, len(train), make_batch, of_steps(plan, steps, len(train)), fabric=fabric)
+    fit(objective, len(train), make_batch, of_steps(plan, steps, len(train), fabric), fabric=fabric).whole()
     return scores(model, tests, f"{task}/{{}}/{'fine-tuned' if state is not None else 'scratch'}/{share:g}")

@@ -4,7 +4,7 @@ From 300 to 9,000 pictures of Fashion-MNIST (all from scratch, the same steps fo
 asked of the 2,000 held out. What came out and how long it took: data/records/laboratory.json.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -16,7 +16,7 @@ from vit_edu.training.batches import labelled
 from vit_edu.training.loop import Plan, fit
 from vit_edu.training.objectives import Supervised
 
-from . import common, judge
+from . import judge
 
 SWIN = {"patch_size": 2, "window_size": 7, "embed_dim": 32, "depths": (2, 2), "num_heads": (1, 2)}
 MODELS = {  # 140,000 parameters each, give or take a twentieth
@@ -44,7 +44,7 @@ SIZES = {
 
 
 def run(size: Size, seed: int, folder: Path, fabric: Fabric) -> dict:
-    """Every model on every number of pictures. Returns accuracies as {"ViT/450": 0.5, ...}, and parameters."""
+    """Every model on every number of pictures. Returns accuracies as {"ViT/300": 0.5, ...}, and parameters."""
     train, test = (load_dataset("fashion", split).to(fabric.device) for split in ("train", "test"))
     figures, parameters, seconds = {}, {}, 0.0
     for name, (model_name, words) in MODELS.items():
@@ -54,10 +54,10 @@ def run(size: Size, seed: int, folder: Path, fabric: Fabric) -> dict:
             model = model.to(fabric.device, memory_format=torch.channels_last)  # convolutions run faster so
             parameters[name] = sum(parameter.numel() for parameter in model.parameters())
             part = judge.share_of(train, number / len(train), seed)
-            plan = judge.of_steps(common.changed(size.plan, seed=seed), size.steps, len(part))
+            plan = judge.of_steps(replace(size.plan, seed=seed), size.steps, len(part), fabric)
             mine = folder / f"{name}-{number}"
             make_batch = labelled(part, scale=(0.8, 1.0), colours=False)
-            history = fit(Supervised(model, 0.1), len(part), make_batch, plan, folder=mine, fabric=fabric)
+            history = fit(Supervised(model, 0.1), len(part), make_batch, plan, folder=mine, fabric=fabric).whole()
             seconds += history.seconds
             figures |= judge.scores(model, {"test": test}, f"{name}/{number}")
     return {"seconds_training": seconds, "parameters": parameters, "figures": figures}

@@ -3,6 +3,7 @@
 Crops, mirror images and backgrounds, no other colours. What it reaches and how long it took: data/records/mae.json.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,7 +14,6 @@ from vit_edu.models import MAE
 from vit_edu.models.mae import init_mae
 from vit_edu.training.batches import plain, to_reconstruct
 from vit_edu.training.loop import Plan, fit
-from vit_edu.weights.bundled import save
 
 from . import common
 
@@ -34,8 +34,8 @@ def run(size: common.Size, seed: int, folder: Path, fabric: Fabric) -> dict:
     mae = common.new_model(about, seed).to(fabric.device)
     model = mae.encoder.apply(init_mae)
     make_batch = to_reconstruct(train, model.patch_embed.num_patches)
-    history = fit(mae, len(train), make_batch, common.changed(size.plan, seed=seed), folder=folder, fabric=fabric)
-    save(mae, about, folder / "mae.safetensors")
+    history = fit(mae, len(train), make_batch, replace(size.plan, seed=seed), folder=folder, fabric=fabric).whole()
+    common.keep(mae, about, folder / "mae.safetensors", fabric)
     figures = {"reconstruction/new_style": reconstruction(mae, fabric, size.words["img_size"])}
     figures |= common.judged(model, words, size, seed, fabric)
     return {"seconds_training": history.seconds, "loss": common.curve(history), "figures": figures}

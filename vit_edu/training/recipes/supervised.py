@@ -4,6 +4,7 @@ Random crops, mirror images, colours and backgrounds; mixup and cutmix, label sm
 weights. What it reaches and how long it took: data/records/supervised.json.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from lightning_fabric import Fabric
@@ -11,7 +12,6 @@ from lightning_fabric import Fabric
 from vit_edu.training.batches import labelled
 from vit_edu.training.loop import Plan, fit
 from vit_edu.training.objectives import Supervised
-from vit_edu.weights.bundled import save
 
 from . import common, judge
 
@@ -28,10 +28,11 @@ def run(size: common.Size, seed: int, folder: Path, fabric: Fabric) -> dict:
     words = size.words | {"num_classes": len(train.classes), "drop_path_rate": 0.1}
     model = common.new_model(common.about(words), seed)
     objective = Supervised(model.to(fabric.device), label_smoothing=0.1)
-    plan = common.changed(size.plan, seed=seed)
-    history = fit(objective, len(train), labelled(train, mixup=0.1, cutmix=0.1), plan, folder=folder, fabric=fabric)
+    plan = replace(size.plan, seed=seed)
+    make_batch = labelled(train, mixup=0.1, cutmix=0.1)
+    history = fit(objective, len(train), make_batch, plan, folder=folder, fabric=fabric).whole()
     figures = judge.scores(model, tests, "emoji/{}/own head")
-    save(model, common.about(words), folder / "supervised.safetensors")
-    figures |= common.judged(model, words, size, seed, fabric)
+    common.keep(model, common.about(words), folder / "supervised.safetensors", fabric)
+    figures |= common.judged(model, words, size, seed, fabric, labelled=True)
     figures |= common.tuned(None, words, size, seed, fabric)  # the mark to pass
     return {"seconds_training": history.seconds, "loss": common.curve(history), "figures": figures}
