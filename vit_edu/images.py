@@ -42,3 +42,20 @@ def image_bytes(image: torch.Tensor, largest_side: int | None = None) -> torch.T
     if image.dtype != torch.uint8:
         raise TypeError(f"The image's dtype is {image.dtype}; wanted torch.uint8, or a float in 0 to 1.")
     return image.reshape(-1, *shape[-2:]).contiguous()
+
+
+def batch_bytes(images: torch.Tensor | list[torch.Tensor], shape: tuple[int, int, int], most: int) -> torch.Tensor:
+    """One picture or several, all of a model's `shape` (C, H, W), as uint8 (N, C, H, W). Else TypeError, ValueError."""
+    several = isinstance(images, list | tuple) or (isinstance(images, torch.Tensor) and images.ndim == 4)
+    if several and not 1 <= len(images) <= most:
+        raise ValueError(f"{len(images)} pictures; wanted 1 to {most}: pass some of them, as in images[:{most}].")
+    images = [image_bytes(image) for image in (images if several else [images])]
+    for image in images:
+        if tuple(image.shape) != tuple(shape):
+            wanted = f"wanted {tuple(shape)} (C, H, W), as the model was built for"
+            if image.shape[0] == shape[0]:
+                remedy = f"torchvision.transforms.functional.resize(images, {list(shape[1:])}) makes it fit."
+            else:
+                remedy = "image.expand(3, -1, -1) makes three channels of one, image.float().mean(0) one of three."
+            raise ValueError(f"A picture has the shape {tuple(image.shape)}; {wanted}: {remedy}")
+    return torch.stack(images)
