@@ -18,6 +18,15 @@ def _build(options, _) -> int:
     return build.main(options.lessons, options.check)
 
 
+def _export(options, _) -> int:
+    try:
+        from vit_edu.classroom import export
+    except ImportError as error:
+        print(f"vit-edu export needs {error.name}: pip install -e '.[test]'", file=sys.stderr)
+        return 2
+    return export.main(options.lessons, options.out)
+
+
 def _doctor(options, _) -> int:
     from vit_edu import doctor
 
@@ -62,7 +71,9 @@ def parser() -> argparse.ArgumentParser:
         "same command goes on where it was. On several GPUs or processes: torchrun --nproc-per-node 2 -m vit_edu.cli "
         "train RECIPE.",
     )
-    train.add_argument("recipe", metavar="RECIPE", nargs="?", help="supervised, mae, dino or clip; none: list them")
+    train.add_argument(
+        "recipe", metavar="RECIPE", nargs="?", help="supervised, mae, dino, clip, laboratory; none: list them"
+    )
     train.add_argument("--size", help="smoke (seconds), laptop (two cores, under an hour), gpu (default: what is here)")
     train.add_argument("--seed", type=int, default=0, help="of the weights and of every draw (default: 0)")
     train.add_argument("--out", help="folder for checkpoint and weights (default: work/train/RECIPE-SIZE-SEED)")
@@ -79,6 +90,16 @@ def parser() -> argparse.ArgumentParser:
     build.add_argument("lessons", nargs="*", metavar="LESSON", help="a lesson's number or name (default: all)")
     build.add_argument("--check", action="store_true", help="change nothing; exit code 1 if something is stale")
     build.set_defaults(run=_build)
+
+    export = commands.add_parser(
+        "export",
+        help="lessons as HTML files to read anywhere, their explorers alive",
+        description="Runs the learner's edition of each lesson and writes it as one HTML file, which needs no network, "
+        "no server and no Python: open it, or put it on any web site. Exit code 2 if a lesson is unknown or fails.",
+    )
+    export.add_argument("lessons", nargs="*", metavar="LESSON", help="a lesson's number or name (default: all)")
+    export.add_argument("--out", metavar="FOLDER", help="where the files go (default: work/html)")
+    export.set_defaults(run=_export)
     return top
 
 

@@ -5,7 +5,7 @@ import pytest
 from vit_edu import cli
 
 
-@pytest.mark.parametrize("command", ["lab", "doctor", "build"])
+@pytest.mark.parametrize("command", ["lab", "doctor", "build", "export", "train"])
 def test_every_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main([command, "--help"])

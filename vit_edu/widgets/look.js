@@ -26,7 +26,8 @@ const look = {
       status: el("p", { class: "ve-status", id, role: "status", "aria-live": "polite" }),
     };
     const row = el("div", { class: "ve-row ve-controls" }, ...controls);
-    page.root = el("div", { class: "ve", role: "group", "aria-label": name },
+    const own = `ve-${name.toLowerCase().replaceAll(" ", "-")}`; // its style sheet is nested in this
+    page.root = el("div", { class: `ve ${own}`, role: "group", "aria-label": name },
       page.headline, row, page.stage, page.status, el("p", { class: "ve-quiet ve-help" }, help));
     return page;
   },
@@ -52,7 +53,7 @@ const look = {
   slider(legend, { min, max, step = 1 }, slide) {
     const { el } = look;
     const range = el("input", { type: "range", min, max, step, "aria-label": legend });
-    const shown = el("output", {});
+    const shown = el("span", { class: "ve-shown", "aria-hidden": "true" }); // the ear hears aria-valuetext
     range.addEventListener("input", () => slide(Number(range.value)));
     const node = el("label", { class: "ve-slider" }, el("span", {}, legend), range, shown);
     node.set = (value, words = String(value)) => {
@@ -152,6 +153,20 @@ const look = {
       event.stopPropagation();
       if (!event.altKey && handle(event)) event.preventDefault();
     });
+  },
+
+  // Where a key leads on a grid from [row, column], or undefined for other keys.
+  onGrid(key, [row, column], [rows, columns]) {
+    return {
+      ArrowLeft: [row, Math.max(column - 1, 0)],
+      ArrowRight: [row, Math.min(column + 1, columns - 1)],
+      ArrowUp: [Math.max(row - 1, 0), column],
+      ArrowDown: [Math.min(row + 1, rows - 1), column],
+      Home: [row, 0],
+      End: [row, columns - 1],
+      PageUp: [0, column],
+      PageDown: [rows - 1, column],
+    }[key];
   },
 
   // One repaint a frame, however much changes; also when the size, the zoom or the theme does. Returns [ask for one, stop].

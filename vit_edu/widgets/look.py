@@ -3,6 +3,7 @@
 import base64
 import functools
 import io
+import re
 from pathlib import Path
 
 import anywidget
@@ -21,6 +22,13 @@ def source(*files: str) -> str:
 def halves(numbers: torch.Tensor) -> bytes:
     """A tensor as float16, in torch's order, for a Bytes trait; look.halves reads it."""
     return numbers.detach().cpu().to(torch.float16).contiguous().numpy().tobytes()
+
+
+@functools.cache
+def viridis() -> torch.Tensor:
+    """The explorers' colour map, uint8 (256, 3), as colours.js has it."""
+    raw = base64.b64decode(re.search(r'viridis: "([^"]+)"', source("colours.js"))[1])
+    return torch.frombuffer(bytearray(raw), dtype=torch.uint8).view(256, 3)
 
 
 def fit(image: torch.Tensor, side: int = 336) -> Image.Image:

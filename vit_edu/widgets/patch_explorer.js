@@ -45,7 +45,7 @@ function patchPage({ C, H, W, sizes }) {
     el("div", { class: "ve-sequence" }, page.sequenceTitle,
       el("p", { class: "ve-quiet" }, "Row after row of the photo, read like text. The model sees this row, not the photo."), page.strip),
     page.flight);
-  page.root = el("div", { class: "ve", role: "group", "aria-label": "Patch explorer" },
+  page.root = el("div", { class: "ve ve-patch-explorer", role: "group", "aria-label": "Patch explorer" },
     page.headline, el("div", { class: "ve-row ve-controls" }, sizeChoice, page.button), page.stage, page.status,
     el("p", { class: "ve-quiet ve-help" },
       "Click a patch, or reach the photo with Tab and use the arrow keys. + and − change the patch size, F flattens. ",
@@ -231,16 +231,7 @@ function render({ model, el }) {
   function gridKey(key) {
     const { rows, columns, chosen } = state();
     const [row, column] = [Math.floor(chosen / columns), chosen % columns];
-    const to = {
-      ArrowLeft: [row, Math.max(column - 1, 0)],
-      ArrowRight: [row, Math.min(column + 1, columns - 1)],
-      ArrowUp: [Math.max(row - 1, 0), column],
-      ArrowDown: [Math.min(row + 1, rows - 1), column],
-      Home: [row, 0],
-      End: [row, columns - 1],
-      PageUp: [0, column],
-      PageDown: [rows - 1, column],
-    }[key];
+    const to = look.onGrid(key, [row, column], [rows, columns]);
     if (to) choose(to[0] * columns + to[1]);
     return Boolean(to);
   }

@@ -23,6 +23,11 @@ for (const place of document.querySelectorAll(".ve-still")) {
   }
   const alive = document.createElement("div");
   place.before(alive);
-  explorers[name].render({ model: staticModel(state), el: alive });
-  place.remove(); // the picture for where JavaScript is off
+  try {
+    explorers[name].render({ model: staticModel(state), el: alive });
+    place.remove(); // the picture for where JavaScript is off
+  } catch (error) {
+    alive.remove(); // the picture stays, and the other explorers live
+    console.error(error);
+  }
 }
