@@ -199,6 +199,16 @@ def notebook(browser, lab):
         warnings.warn(f"JupyterLab's own errors on the page: {notebook.strange}", stacklevel=1)
 
 
+@pytest.fixture
+def clean_notebook(notebook):
+    """The notebook without outputs; the test ends without an error on the page and without a request elsewhere."""
+    notebook.errors.clear()
+    notebook.elsewhere.clear()
+    notebook.command("notebook:clear-all-cell-outputs")
+    yield notebook
+    assert notebook.errors == [] and notebook.elsewhere == []
+
+
 class StaticPage:
     """Explorers on a page by themselves, opened as a file: no kernel, no server, no request."""
 

@@ -6,6 +6,7 @@ import re
 import pytest
 import torch
 import traitlets
+from playwright.sync_api import expect
 from torch import nn
 
 import vit_edu
@@ -60,13 +61,6 @@ class AttentionView(View):
     def __init__(self, notebook, nth=0):
         super().__init__(notebook, nth)
         self.photo, self.maps = self.root.get_by_role("application").nth(0), self.root.get_by_role("application").nth(1)
-
-    @property
-    def status(self):
-        return self.root.locator(".ve-status").inner_text()
-
-    def until(self, words):
-        self.root.locator(".ve-status").filter(has_text=words).wait_for()
 
     def radio(self, words):
         return self.root.get_by_role("radio", name=words, exact=True)
@@ -198,7 +192,7 @@ def test_the_class_token_and_registers_look_too(static_page):
     view.photo.focus()
     view.press("ArrowRight")
     view.until("patch 8 (row 1, column 3) looks")
-    assert view.radio("a patch").is_checked()
+    expect(view.radio("a patch")).to_be_checked()
 
 
 def test_without_a_class_token_there_is_none_to_choose(static_page):
@@ -346,7 +340,8 @@ def test_in_the_notebook_python_and_the_page_move_each_other(notebook):
     notebook.wait_python(told, [0, 2, -1, "mean"])
     notebook.run("explorer.layer = 1; explorer.head = 1; explorer.query = 14; explorer.shown = 'head'", cell=1)
     view.until("Layer 1, head 1: patch 14 (row 2, column 4) looks most at")
-    assert view.radio("one head").is_checked() and view.radio("a patch").is_checked()
+    expect(view.radio("one head")).to_be_checked()
+    expect(view.radio("a patch")).to_be_checked()
     weights = notebook.python("explorer.row().tolist()")
     assert_painted(view, torch.tensor(weights), 1, (3, 5))
     assert notebook.errors == [] and notebook.elsewhere == []

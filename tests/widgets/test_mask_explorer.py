@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+from playwright.sync_api import expect
 from torch import nn
 
 from tests.widgets.view import View, patches
@@ -138,7 +139,7 @@ def test_a_larger_ratio_removes_what_a_smaller_one_does_and_the_keys_change_it(v
         after = view.mask()
         assert (after | ~before).all() and after.sum() > before.sum()
         before = after
-    assert view.radio("90 %").is_checked()
+    expect(view.radio("90 %")).to_be_checked()
 
 
 def test_the_bars_are_the_mean_losses(view):
@@ -290,15 +291,11 @@ def test_broken_weights_and_too_many_bytes_are_sentences():
 
 
 @pytest.fixture
-def lab_view(notebook):
-    notebook.errors.clear()
-    notebook.elsewhere.clear()
-    notebook.command("notebook:clear-all-cell-outputs")
-    notebook.run(SHOW)
-    view = MaskView(notebook)
+def lab_view(clean_notebook):
+    clean_notebook.run(SHOW)
+    view = MaskView(clean_notebook)
     view.until("Patch 15 of 24")
-    yield view
-    assert notebook.errors == [] and notebook.elsewhere == []
+    return view
 
 
 def test_in_jupyterlab_it_appears_and_python_follows_and_moves_it(lab_view):

@@ -58,15 +58,11 @@ class PatchView(View):
 
 
 @pytest.fixture
-def view(notebook):
-    notebook.errors.clear()
-    notebook.elsewhere.clear()
-    notebook.command("notebook:clear-all-cell-outputs")
-    notebook.run(SHOW)
-    view = PatchView(notebook)
+def view(clean_notebook):
+    clean_notebook.run(SHOW)
+    view = PatchView(clean_notebook)
     view.until_patches("photo")
-    yield view
-    assert notebook.errors == [] and notebook.elsewhere == []
+    return view
 
 
 def test_it_appears_and_draws_the_tensor(view):

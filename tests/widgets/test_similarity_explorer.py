@@ -5,6 +5,7 @@ import re
 
 import pytest
 import torch
+from playwright.sync_api import expect
 from torch import nn
 
 from tests.widgets.view import View
@@ -57,10 +58,6 @@ class SimilarityView(View):
         super().__init__(notebook, nth)
         self.grid = self.root.get_by_role("application")
         self.slider = self.root.get_by_role("slider")
-
-    @property
-    def status(self):  # the slider's <output> is a status too
-        return self.root.locator(".ve-status").inner_text()
 
     def choose(self, kind):
         self.root.get_by_role("radio", name=RADIOS[kind]).check(force=True)
@@ -204,7 +201,7 @@ def test_mouse_keys_and_finger(view):
     y, x = ring.nonzero().double().mean(0).tolist()
     assert (int(y / len(over) * 5), int(x / over.shape[1] * 5)) == (2, 1)
     view.keys("s", "s")
-    assert view.root.get_by_role("radio", name=RADIOS["images"]).is_checked()
+    expect(view.root.get_by_role("radio", name=RADIOS["images"])).to_be_checked()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -314,15 +311,11 @@ def test_broken_weights_are_one_sentence(part, what):
 
 
 @pytest.fixture
-def lab_view(notebook):
-    notebook.errors.clear()
-    notebook.elsewhere.clear()
-    notebook.command("notebook:clear-all-cell-outputs")
-    notebook.run(SHOW)
-    view = SimilarityView(notebook)
+def lab_view(clean_notebook):
+    clean_notebook.run(SHOW)
+    view = SimilarityView(clean_notebook)
     view.until("Picture 0 with text 0")
-    yield view
-    assert notebook.errors == [] and notebook.elsewhere == []
+    return view
 
 
 def test_in_jupyterlab_it_appears_and_python_follows_and_moves_it(lab_view):

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import ImageChops
+from playwright.sync_api import expect
 
 from tests.widgets.view import View
 from vit_edu.layers import WindowAttention, cyclic_shift, merge_patches, shift_mask, window_partition
@@ -55,8 +56,6 @@ class Windows:
 
 
 class WindowView(View):
-    """A slider's <output> is a status too, so this takes the explorer's own by its class."""
-
     def __init__(self, notebook, nth=0):
         super().__init__(notebook, nth)
         self.grid = self.root.get_by_role("application")
@@ -67,10 +66,7 @@ class WindowView(View):
     @property
     def status(self):
         self.painted()
-        return self.root.locator(".ve-status").inner_text()
-
-    def until(self, words):
-        self.root.locator(".ve-status").filter(has_text=words).wait_for()
+        return super().status
 
     def still(self):
         self.painted()
@@ -324,12 +320,12 @@ def test_steps_by_keys_and_letters_for_switches(static_page):
     for step in STEPS[1:]:
         view.page.keyboard.press("ArrowRight")
         view.painted()
-        assert view.radio(step).is_checked()
+        expect(view.radio(step)).to_be_checked()
     view.page.keyboard.press("ArrowLeft")
     view.until("may attend to 8 of 16 tokens: the other 8 come from the other side")
     view.page.keyboard.press("m")
     view.until("attends to all 16 tokens: without the mask also to 8 that come from the other side")
-    assert not view.root.get_by_role("checkbox", name="Mask").is_checked()
+    expect(view.root.get_by_role("checkbox", name="Mask")).not_to_be_checked()
     view.page.keyboard.press("S")
     view.until("may attend to all 16 tokens. Nothing is shifted: the shift is off.")
     view.root.get_by_role("checkbox", name="Shift").check()
@@ -433,7 +429,8 @@ def test_two_explorers_are_two(static_page):
     first.grid.click(position=first.point(0, 0))
     first.until("Token 0 (row 0, column 0) stands in window 0 and may attend to all 16 tokens.")
     assert second.status.startswith("Token 18 (row 3, column 0) of 6 × 6")
-    assert second.radio("grid").is_checked() and first.radio("windows").is_checked()
+    expect(second.radio("grid")).to_be_checked()
+    expect(first.radio("windows")).to_be_checked()
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -454,15 +451,11 @@ SHOW = (
 
 
 @pytest.fixture
-def view(notebook):
-    notebook.errors.clear()
-    notebook.elsewhere.clear()
-    notebook.command("notebook:clear-all-cell-outputs")
-    notebook.run(SHOW)
-    view = WindowView(notebook)
+def view(clean_notebook):
+    clean_notebook.run(SHOW)
+    view = WindowView(clean_notebook)
     view.until("Token 32")
-    yield view
-    assert notebook.errors == [] and notebook.elsewhere == []
+    return view
 
 
 def test_in_jupyterlab_python_follows_and_leads(view):
@@ -473,7 +466,7 @@ def test_in_jupyterlab_python_follows_and_leads(view):
     view.notebook.wait_python(traits, ["windows", 14, False, True])
     view.notebook.run("explorer.step, explorer.selected, explorer.masked = 'attention', 63, True", cell=1)
     view.until("Token 63 (row 7, column 7) stands in window 3 and may attend to 4 of 16 tokens: the other 12 come from")
-    assert view.radio("attention").is_checked()
+    expect(view.radio("attention")).to_be_checked()
     assert view.notebook.python("explorer.sentence()") == view.status
 
 

@@ -176,12 +176,8 @@ function render({ model, el }) {
     return { query: Math.floor(y * rows) * columns + Math.floor(x * columns) };
   }
   const mapAt = (event) => drawing.cellAt(event.offsetX, event.offsetY, drawing.layout(page.right.clientWidth));
-  for (const [node, at] of [[page.marks, patchAt], [page.chosen, mapAt]]) {
-    node.addEventListener("pointermove", (event) => event.pointerType === "mouse" && lookAt(at(event)));
-    node.addEventListener("pointerleave", () => lookAt(null));
-  }
-  page.marks.addEventListener("click", (event) => choose(patchAt(event)));
-  page.chosen.addEventListener("click", (event) => go(mapAt(event).layer, mapAt(event).head));
+  look.pointer(page.marks, patchAt, lookAt, choose);
+  look.pointer(page.chosen, mapAt, lookAt, ({ layer, head }) => go(layer, head));
 
   // Keys; each function answers whether it used the key ------------------------------------------------------------------
   function photoKey(key) {
@@ -223,8 +219,7 @@ function render({ model, el }) {
     news = true;
     paint();
   };
-  const names = ["layer", "head", "query", "shown"].map((name) => `change:${name}`);
-  for (const name of names) model.on(name, follow);
+  const unfollow = look.followAll(model, ["layer", "head", "query", "shown"], follow);
   fade(70);
   paint();
   let ready = 0; // a layer at a time, or the first rollout would wait for all of them
@@ -235,7 +230,7 @@ function render({ model, el }) {
   return () => {
     stop();
     clearTimeout(timer);
-    for (const name of names) model.off(name, follow);
+    unfollow();
   };
 }
 

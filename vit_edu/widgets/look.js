@@ -155,6 +155,21 @@ const look = {
     });
   },
 
+  // What is under the mouse is shown (null once it leaves), what is clicked or tapped chosen; find(event) says what it is.
+  pointer(canvas, find, show, choose) {
+    canvas.addEventListener("pointermove", (event) => event.pointerType !== "touch" && show(find(event)));
+    canvas.addEventListener("pointerleave", () => show(null));
+    canvas.addEventListener("click", (event) => choose(find(event)));
+  },
+
+  // Changes of the model, from here, from another view of it, or from Python: { trait: callback, … }. Returns how to stop.
+  follow(model, callbacks) {
+    const entries = Object.entries(callbacks).map(([name, callback]) => [`change:${name}`, callback]);
+    for (const [name, callback] of entries) model.on(name, callback);
+    return () => entries.forEach(([name, callback]) => model.off(name, callback));
+  },
+  followAll: (model, names, callback) => look.follow(model, Object.fromEntries(names.map((name) => [name, callback]))),
+
   // Where a key leads on a grid from [row, column], or undefined for other keys.
   onGrid(key, [row, column], [rows, columns]) {
     return {

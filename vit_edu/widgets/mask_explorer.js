@@ -207,21 +207,15 @@ function render({ model, el }) {
     const [x, y] = look.where(event);
     return Math.floor(y * rows) * columns + Math.floor(x * columns);
   };
-  for (const { over } of parts.three) {
-    over.addEventListener("pointermove", (event) => {
-      if (event.pointerType === "touch") return;
-      hovered = patchAt(event);
-      paint();
-    });
-    over.addEventListener("pointerleave", () => {
-      hovered = null;
-      paint();
-    });
-    over.addEventListener("click", (event) => {
-      choose(patchAt(event));
-      masked.over.focus({ preventScroll: true });
-    });
-  }
+  const show = (patch) => {
+    hovered = patch;
+    paint();
+  };
+  const keep = (patch) => {
+    choose(patch);
+    masked.over.focus({ preventScroll: true });
+  };
+  for (const { over } of parts.three) look.pointer(over, patchAt, show, keep);
   parts.growth.addEventListener("click", (event) => change({ ratio: ratios[Math.floor(look.where(event)[0] * ratios.length)] }));
   parts.button.addEventListener("click", nextDraw);
   function patchKey(key) {
@@ -241,12 +235,11 @@ function render({ model, el }) {
   }
   look.keys(page.root, ({ key, target }) => (target === masked.over && patchKey(key)) || anyKey(key));
 
-  const followed = ["chosen", "ratio", "draw", "selected"].map((name) => `change:${name}`);
-  for (const name of followed) model.on(name, paint);
+  const unfollow = look.followAll(model, ["chosen", "ratio", "draw", "selected"], paint);
   paint();
   return () => {
     stop();
-    for (const name of followed) model.off(name, paint);
+    unfollow();
   };
 }
 

@@ -198,22 +198,15 @@ function render({ model, el }) {
     return Math.floor(y * s.rows) * s.columns + Math.floor(x * s.columns);
   };
   const tokenAt = (event) => drawing.tokenAt(event.offsetX, event.offsetY, state(), page.strip.clientWidth);
-  for (const [canvas, find] of [[page.grid, patchAt], [page.strip, tokenAt]]) {
-    canvas.addEventListener("pointermove", (event) => {
-      if (event.pointerType === "touch") return;
-      hovered = find(event);
-      paint();
-    });
-    canvas.addEventListener("pointerleave", () => {
-      hovered = null;
-      paint();
-    });
-    canvas.addEventListener("click", (event) => {
-      const patch = find(event);
-      if (patch !== null) choose(patch);
-      page.grid.focus({ preventScroll: true });
-    });
-  }
+  const show = (patch) => {
+    hovered = patch;
+    paint();
+  };
+  const keep = (patch) => {
+    if (patch !== null) choose(patch);
+    page.grid.focus({ preventScroll: true });
+  };
+  for (const [canvas, find] of [[page.grid, patchAt], [page.strip, tokenAt]]) look.pointer(canvas, find, show, keep);
   const atPixel = (event) => {
     const [{ p }, [x, y]] = [state(), look.where(event)];
     mark(drawing.at(value, p).c * p * p + Math.floor(y * p) * p + Math.floor(x * p));
@@ -252,20 +245,19 @@ function render({ model, el }) {
     (target === page.grid && gridKey(key)) || (target === page.vector && vectorKey(key)) || anyKey(key));
 
   // Changes of the model: from here, from another view of it, or from Python ---------------------------------------------
-  const follow = {
-    "change:selected": () => say(),
-    "change:patch_size": () => say(`Patch size ${state().p}: ${tokens(state().N)}. `),
-    "change:flattened": () => {
+  const unfollow = look.follow(model, {
+    selected: () => say(),
+    patch_size: () => say(`Patch size ${state().p}: ${tokens(state().N)}. `),
+    flattened: () => {
       say(model.get("flattened") ? "The patches stand in one row. " : "The patches are back in the photo. ");
       fly();
     },
-  };
-  for (const [name, callback] of Object.entries(follow)) model.on(name, callback);
+  });
   paint();
   return () => {
     stop();
     cancelAnimationFrame(running);
-    for (const [name, callback] of Object.entries(follow)) model.off(name, callback);
+    unfollow();
   };
 }
 

@@ -268,17 +268,12 @@ function render({ model, el }) {
       const [x, y] = look.where(event);
       return Math.floor(y * P) * P + Math.floor(x * P);
     };
-    over.addEventListener("pointermove", (event) => {
-      if (event.pointerType === "touch") return;
-      hovered = placeAt(event);
+    const show = (place) => {
+      hovered = place;
       paint();
-    });
-    over.addEventListener("pointerleave", () => {
-      hovered = null;
-      paint();
-    });
-    over.addEventListener("click", (event) => {
-      choose(placeAt(event));
+    };
+    look.pointer(over, placeAt, show, (place) => {
+      choose(place);
       over.focus({ preventScroll: true });
     });
   }
@@ -302,12 +297,11 @@ function render({ model, el }) {
     news = true;
     paint();
   };
-  const followed = ["depth", "selected", "scale"].map((name) => `change:${name}`);
-  for (const name of followed) model.on(name, follow);
+  const unfollow = look.followAll(model, ["depth", "selected", "scale"], follow);
   paint();
   return () => {
     stop();
-    for (const name of followed) model.off(name, follow);
+    unfollow();
   };
 }
 

@@ -230,19 +230,11 @@ function render({ model, el }) {
     const [x, y] = look.where(event);
     return Math.floor(y * I) * T + Math.floor(x * T);
   };
-  parts.over.addEventListener("pointermove", (event) => {
-    if (event.pointerType === "touch") return;
-    hovered = cellAt(event);
+  const show = (n) => {
+    hovered = n;
     paint();
-  });
-  parts.over.addEventListener("pointerleave", () => {
-    hovered = null;
-    paint();
-  });
-  parts.over.addEventListener("click", (event) => {
-    const n = cellAt(event);
-    choose(Math.floor(n / T), n % T);
-  });
+  };
+  look.pointer(parts.over, cellAt, show, (n) => choose(Math.floor(n / T), n % T));
   parts.matrix.addEventListener("click", ({ target }) => {
     const { row, column } = target.closest("[data-row], [data-column]")?.dataset ?? {};
     if (row) choose(Number(row), model.get("column"));
@@ -269,12 +261,11 @@ function render({ model, el }) {
   }
   look.keys(page.root, ({ key, target }) => (target === parts.over && cellKey(key)) || anyKey(key));
 
-  const followed = ["row", "column", "temperature", "shown"].map((name) => `change:${name}`);
-  for (const name of followed) model.on(name, paint);
+  const unfollow = look.followAll(model, ["row", "column", "temperature", "shown"], paint);
   paint();
   return () => {
     stop();
-    for (const name of followed) model.off(name, paint);
+    unfollow();
   };
 }
 

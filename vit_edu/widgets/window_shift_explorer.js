@@ -274,10 +274,8 @@ function render({ model, el }) {
     hovered = cell;
     paint();
   };
-  page.grid.addEventListener("pointermove", (event) => event.pointerType !== "touch" && hover(under(event)));
-  page.grid.addEventListener("pointerleave", () => hover(null));
-  page.grid.addEventListener("click", (event) => {
-    const token = under(event) && map.tokenOf(under(event));
+  look.pointer(page.grid, under, hover, (cell) => {
+    const token = cell && map.tokenOf(cell);
     hovered = null;
     if (token !== null) change("selected", token);
     page.grid.focus({ preventScroll: true });
@@ -310,14 +308,13 @@ function render({ model, el }) {
   look.keys(page.root, ({ key, target }) => (target === page.grid && gridKey(key)) || anyKey(key));
 
   // Changes of the model: from here, from another view of it, or from Python -------------------------------------------------
-  const follow = { "change:selected": paint, "change:masked": paint, "change:step": move, "change:shifted": move };
-  for (const [name, callback] of Object.entries(follow)) model.on(name, callback);
+  const unfollow = look.follow(model, { selected: paint, masked: paint, step: move, shifted: move });
   Object.assign(now, state().goal);
   paint();
   return () => {
     stop();
     cancelAnimationFrame(running);
-    for (const [name, callback] of Object.entries(follow)) model.off(name, callback);
+    unfollow();
   };
 }
 
