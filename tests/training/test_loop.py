@@ -71,8 +71,10 @@ def test_two_processes_give_the_result_of_one(undisturbed, tmp_path):
     for mine, theirs in zip(history["rows"], undisturbed[1]["rows"], strict=True):
         assert mine == pytest.approx(theirs, rel=1e-4)
     for name, x in weights.items():
-        # a key's bias has no gradient but rounding, of which Adam makes steps of its own
-        torch.testing.assert_close(x, undisturbed[0][name], rtol=1e-3, atol=2e-3 if name.endswith("qkv.bias") else 1e-5)
+        wanted = undisturbed[0][name]
+        if name.endswith("qkv.bias"):  # a key's has no gradient but rounding, of which Adam makes steps of its own
+            x, wanted = (torch.cat([bias[:16], bias[32:]]) for bias in (x, wanted))
+        torch.testing.assert_close(x, wanted, rtol=1e-3, atol=1e-5)
 
 
 def test_one_seed_one_result():
@@ -140,9 +142,11 @@ def test_a_full_disk_costs_the_checkpoint_only(tmp_path, monkeypatch):
     assert torch.equal(trained.head.weight, reference.head.weight)
 
 
-@pytest.mark.parametrize(
-    "words", [{"batch_size": 65}, {"batch_size": 0}, {"epochs": 0}, {"lr": 0.0}, {"evaluations": 0}]
-)
+IMPOSSIBLE = {"batch_size": (65, 0), "epochs": (0,), "lr": (0.0,), "evaluations": (0,), "seconds": (0.0,)}
+IMPOSSIBLE |= {"warmup": (1.0,), "ema": (1.0,), "weight_decay": (-0.1,), "seed": (-1, 0.5)}
+
+
+@pytest.mark.parametrize("words", [{name: value} for name, values in IMPOSSIBLE.items() for value in values])
 def test_plans_that_cannot_be(words):
     with pytest.raises(ValueError, match=next(iter(words))):
         run(plan=dataclasses.replace(PLAN, **words))

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from vit_edu import cli
-from vit_edu.training import command, records
-from vit_edu.training.recipes import RECIPES, recipe
+from vit_edu.training import History, command, records
+from vit_edu.training.recipes import RECIPES, judge, recipe
 from vit_edu.weights.bundled import load
 
 
@@ -38,6 +38,30 @@ def test_a_run_takes_the_place_of_the_same_one(tmp_path):
         records.add("mae", {"size": "laptop", "seed": seed, "figures": {"a": figure}}, tmp_path)
     runs = json.loads((tmp_path / "mae.json").read_text())["runs"]
     assert [(run["seed"], run["figures"]["a"]) for run in runs] == [(0, 0.2), (1, 0.3)]
+
+
+def test_half_a_run_is_not_recorded(tmp_path, printed, monkeypatch):
+    """Ctrl-C in pre-training; then the same in fine-tuning."""
+    words = ["train", "mae", "--size", "smoke", "--out", str(tmp_path), "--records", str(tmp_path / "records"), "--cpu"]
+    for part in (recipe("mae"), judge):
+        with monkeypatch.context() as patch:
+            patch.setattr(part, "fit", lambda *words, **named: History(interrupted=True))
+            assert cli.main(words) == 130
+    assert printed == ["Stopped, and nothing was recorded; the same command goes on where it was."] * 2
+    assert not (tmp_path / "records").exists()
+
+
+def test_a_record_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = records.add("mae", {"size": "laptop", "seed": 0, "figures": {"a": 0.5}}, tmp_path)
+    before = path.read_text()
+
+    def full(*words):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(records.os, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        records.add("mae", {"size": "laptop", "seed": 1, "figures": {"a": 0.6}}, tmp_path)
+    assert path.read_text() == before and not list(tmp_path.glob("*.new"))
 
 
 def test_wrong_words_get_a_sentence(printed):
