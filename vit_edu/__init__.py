@@ -14,6 +14,7 @@ _FACE = {
     "load_weights": "vit_edu.weights",
     "pretrained": "vit_edu.weights",
     "check": "vit_edu.exercises",
+    "mine": "vit_edu.exercises",
     "hint": "vit_edu.exercises",
 }
 

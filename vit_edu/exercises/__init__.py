@@ -1,4 +1,4 @@
-"""Exercises and their checks: `check` an answer, ask for a `hint`, see `ALL` exercises by name."""
+"""Exercises and their checks: `check` an answer, ask for a `hint`, go on with `mine`, see `ALL` exercises by name."""
 
 import difflib
 from collections.abc import Callable
@@ -39,6 +39,7 @@ def check(name: str, mine: Callable) -> Callable:
     Raises:
         KeyError: no exercise has that name.
     """
+    from vit_edu.exercises import kept
     from vit_edu.exercises.ladder import Verdict, examine
     from vit_edu.exercises.report import Report
 
@@ -51,7 +52,29 @@ def check(name: str, mine: Callable) -> Callable:
         verdict.diagnosis = _last_diagnosis.get(name, [])
     _last_diagnosis[name] = verdict.diagnosis
     Report(verdict).show()
+    if verdict.passed:
+        kept.keep(name, mine)
     return mine if verdict.passed else exercise.reference
+
+
+def mine(name: str) -> Callable:
+    """The learner's own answer from an earlier lesson, where one passed in this folder and still does; else the kit's.
+
+    Says in a sentence which of the two it is.
+
+    Raises:
+        KeyError: no exercise has that name.
+    """
+    from vit_edu.exercises import kept
+    from vit_edu.exercises.ladder import examine
+
+    exercise, answer = find(name), kept.found(name)
+    if answer is not None and examine(exercise, answer).passed:
+        print(f"{name}: yours, of lesson {exercise.lesson}.")
+        return answer
+    why = "none of yours has passed here yet" if answer is None else "yours does not pass any more"
+    print(f"{name}: the kit's ({why}; lesson {exercise.lesson} is where you build it).")
+    return exercise.reference
 
 
 def hint(name: str) -> None:

@@ -33,13 +33,18 @@ def as_a_learner_writes_it(exercise, answer):
         return answer
 
     class Mine(nn.Module):
-        def __init__(self, dim, num_heads):
+        def __init__(self, **config):
             super().__init__()
-            self.config = {"dim": dim, "num_heads": num_heads}
-            self.qkv, self.proj = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+            self.config = config
+            like = exercise.reference(**config)
+            for name, part in [*like.named_parameters(recurse=False), *like.named_children()]:
+                setattr(self, name, part)
+            for name, buffer in like.named_buffers(recurse=False):
+                self.register_buffer(name, buffer, persistent=name in like.state_dict())
 
-        def forward(self, x):
-            return answer(self.config, dict(self.named_parameters()), x)
+        def forward(self, *inputs):
+            state = dict(self.named_parameters()) | dict(self.named_buffers())
+            return answer(self.config, {name: state[name] for name in self.state_dict()}, *inputs)
 
     return Mine
 
