@@ -96,7 +96,7 @@ def pictures() -> dict[str, Picture]:
 def page() -> str:
     """README.md of this folder."""
     shown = {name: f"![{picture.alt}]({name})" for name, picture in pictures().items()}
-    times = ", ".join(map(time_of, (*FROZEN, "laboratory")))
+    times, lab = ", ".join(map(time_of, (*FROZEN, "laboratory"))), laboratory.SIZES["laptop"]
     return f"""# records
 
 What runs gave: `vit-edu train NAME` and the benchmarks write here, one file each, with command, seed, commit, device,
@@ -129,9 +129,8 @@ training sets, with two of the encoders.
 
 ## Size of data × inductive bias
 
-A ViT, a Swin, a hybrid (CCT) and a CNN of about equal size, from scratch on Fashion-MNIST, the same 450 steps of 64
-pictures, optimiser, schedule and augmentation for all; learning
-rates were not tuned for any of them.
+A ViT, a Swin, a hybrid (CCT) and a CNN of about equal size, from scratch on Fashion-MNIST, the same {lab.steps:,} steps of
+{lab.plan.batch_size} pictures, optimiser, schedule and augmentation for all; learning rates were not tuned for any of them.
 
 {shown["bias.png"]}
 

@@ -19,11 +19,11 @@ from vit_edu.training import Plan, Supervised, fit, labelled, state
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def program(folder, *words, processes=1):
+def program(folder, *words, processes=1, name="tiny"):
     folder.mkdir(exist_ok=True)
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     start = torchrun if processes > 1 else []
-    return [sys.executable, *start, "-m", "tests.training.tiny", str(folder), *words]
+    return [sys.executable, *start, "-m", f"tests.training.{name}", str(folder), *words]
 
 
 def outcome(folder):
@@ -75,6 +75,23 @@ def test_two_processes_give_the_result_of_one(undisturbed, tmp_path):
         if name.endswith("qkv.bias"):  # a key's has no gradient but rounding, of which Adam makes steps of its own
             x, wanted = (torch.cat([bias[:16], bias[32:]]) for bias in (x, wanted))
         torch.testing.assert_close(x, wanted, rtol=1e-3, atol=1e-5)
+
+
+def test_two_processes_pretrain_as_one(tmp_path):
+    """MAE, DINO with its centre, CLIP whose pictures meet the texts of both: losses, and weights after four steps."""
+    results = []
+    for processes in (1, 2):
+        command = program(tmp_path, processes=processes, name="pretraining")
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=120)
+        results.append(torch.load(tmp_path / "results.pt", weights_only=True))
+    one, two = results
+    assert (one.pop("processes"), two.pop("processes")) == (1, 2)
+    for name, run_of_one in one.items():
+        assert two[name]["loss"] == pytest.approx(run_of_one["loss"], rel=1e-5), name
+        for parameter, wanted in run_of_one["weights"].items():
+            if parameter.endswith("qkv.bias"):  # as above
+                continue
+            torch.testing.assert_close(two[name]["weights"][parameter], wanted, rtol=1e-3, atol=1e-4, msg=parameter)
 
 
 def test_one_seed_one_result():

@@ -33,6 +33,7 @@ def main(options: Namespace) -> int:
         "command": shlex.join(["vit-edu", "train", options.recipe, "--size", size, "--seed", str(options.seed)]),
         **records.surroundings(fabric.device),
         "processes": fabric.world_size,
+        "resumed": any(folder.rglob("run.pt")),  # then `seconds` are those of the last call
     }
     try:
         with records.timed(run, "seconds"):
