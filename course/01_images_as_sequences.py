@@ -133,8 +133,8 @@ plots.show_sequence(cat.reshape(49, 3, 32, 32)[:14])
 plots.show_sequence(rearrange(cat, "c (rows p) (columns q) -> (rows columns) c p q", p=32, q=32)[:14])
 
 # %% [markdown]
-# Each of these false patches holds 3 · 32 · 32 = 3072 numbers of the red channel in a row: nearly 14 lines of the photo
-# (3072 / 224 = 13.7), folded up. What looks like its colours are three strips of red; further on come patches of green
+# Each of these false patches holds 3 · 32 · 32 = 3072 numbers of the red channel in a row: nearly 14 lines of the photo,
+# `3072 / 224`, folded up. What looks like its colours are three strips of red; further on come patches of green
 # only, and of blue. A network trained on them would learn *something*; nothing crashes, the accuracy is only
 # mysteriously poor.
 
@@ -561,7 +561,7 @@ print("same numbers:", torch.allclose(wrong, tokens, atol=1e-2))
 #
 # **Squares everywhere.** MAE's function takes one number for the grid. A text recogniser with images of 32 × 128 and
 # patches of 4, a grid of 8 × 32, was [trained with positions for 16 ×
-# 16](https://github.com/Mountchicken/Union14M/issues/12): 256 places either way, so no error. Always test with rows ≠
+# 16](https://github.com/Mountchicken/Union14M/issues/12): as many places either way, so no error. Always test with rows ≠
 # columns.
 #
 # **x or y?** In MAE's code the variable called `emb_h` holds the columns; [its author
@@ -591,6 +591,14 @@ print("the same gradient:", torch.equal(*gradients))
 # 4. The class token goes in front and has a position of its own; then E_pos is added to all.
 # 5. The order inside a patch, of x and y, of sine and cosine is a convention, and published weights know only theirs.
 #
+# ## New words
+#
+# - **patch**: a small square of the image; an image is cut into a grid of them.
+# - **token**: one vector of the sequence that a transformer works on; here one for each patch, and one for the class.
+# - **patch embedding**: the linear layer that turns the numbers of a patch into a token.
+# - **position embedding**: a vector added to a token that says where its patch was.
+# - **class token**: a learned token in front of the patches that gathers what is needed for the answer.
+#
 # ## To read
 #
 # - Dosovitskiy et al. 2021, [An image is worth 16×16 words](https://arxiv.org/abs/2010.11929): section 3.1, and
@@ -603,6 +611,6 @@ print("the same gradient:", torch.equal(*gradients))
 #
 # Solve the puzzle. You get `patches[:, order]` and not `order`. Two patches fit side by side when the last column of
 # one is nearly the first column of the other. Write `solve(shuffled, patch_size, grid_size)` that returns the patches
-# in a better order. Start with patches of 56, then go down to 16. Which photo is the hardest, and why?
+# in a better order. Start with `patch_size=56`, then go down to 16. Which photo is the hardest, and why?
 #
 # **Next:** [02 · Self-attention from scratch](02_self_attention.ipynb)

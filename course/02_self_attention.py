@@ -491,6 +491,15 @@ print(f"heads before q, k, v: off by {(wrong - right).norm() / right.norm():.0%}
 # 4. Attention treats tokens as a set: without positions it cannot tell a photo from a puzzle.
 # 5. It costs 4·N·C² + 2·N²·C multiply-adds, whatever the number of heads; twice the side, four times the tokens.
 #
+# ## New words
+#
+# - **query, key, value**: what a token looks for, what it can be found by, what it hands over when it is found.
+# - **attention weights**: the shares, one row for each query, that say how much of each value goes into the output.
+# - **scaled dot-product attention**: softmax of the dot products of queries and keys, divided by √d, times the values.
+# - **head**: one of several attentions side by side, each over its own part of the channels.
+# - **multi-head self-attention**: heads whose queries, keys and values all come from the same tokens, joined by `proj`.
+# - **permutation-equivariant**: shuffled in, shuffled out in the same order, and nothing else changes.
+#
 # **To read:** Vaswani et al. 2017, sections 3.2 and 4 · Dao et al. 2022, *FlashAttention* · Buades, Coll and Morel 2005,
 # *A non-local algorithm for image denoising*.
 #

@@ -129,8 +129,9 @@ training sets, with two of the encoders.
 
 ## Size of data × inductive bias
 
-A ViT, a Swin, a hybrid (CCT) and a CNN of about equal size, from scratch on Fashion-MNIST, the same {lab.steps:,} steps of
-{lab.plan.batch_size} pictures, optimiser, schedule and augmentation for all; learning rates were not tuned for any of them.
+A ViT, a Swin, a hybrid (CCT) and a CNN of about equal size, from scratch on Fashion-MNIST, the same {lab.steps:,} steps
+of {lab.plan.batch_size} pictures, optimiser, schedule and augmentation for all; learning rates were not tuned for any
+of them.
 
 {shown["bias.png"]}
 

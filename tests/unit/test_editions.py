@@ -231,8 +231,7 @@ def test_the_set_up_cell_runs_twice(lesson, colab, monkeypatch):
 def test_build_runs_what_is_new_and_leaves_the_rest(lesson):
     source = lesson("# %%\nimport anywidget\nanywidget.AnyWidget()\n\n# %%\nprint(6 * 7)\n")
     root = source.parents[1]
-    assert len(build.stale(root)) == 3  # the notebook, README, the solutions for the last hint
-    (root / build.SOLUTIONS).parent.mkdir(parents=True)
+    assert len(build.stale(root)) == 4  # the notebook, README, the solutions for the last hint, the glossary
     build.build(root)
     assert build.stale(root) == []
     assert "| 07 | [Tiny](notebooks/07_tiny.ipynb) | a small thing | 5 | 06 |" in (root / "README.md").read_text()
@@ -255,6 +254,20 @@ def test_build_runs_what_is_new_and_leaves_the_rest(lesson):
         "notebooks/07_tiny.ipynb",
         "notebooks/09_gone.ipynb",
     ]
+
+
+def test_the_glossary_is_made_of_new_words(lesson):
+    words = (
+        "# %% [markdown]\n# ## New words\n#\n# - **zebra**: striped.\n# - **Ant**: it is small,\n#   and many.\n#\n"
+        "# ## To read\n# - **no**: word.\n"
+    )
+    root = lesson(words).parents[1]
+    lines = build.glossary(root).splitlines()[4:]
+    here = "([07](../notebooks/07_tiny.ipynb))"
+    assert lines == [f"- **Ant** {here}: it is small, and many.", f"- **zebra** {here}: striped."]
+    again = lesson(words + words.replace("## New", "Again\n# ## New"))
+    with pytest.raises(editions.LessonError, match="'zebra' is a new word of an earlier lesson too"):
+        build.glossary(again.parents[1])
 
 
 def test_a_lesson_that_fails_is_not_stored_and_the_network_is_off(lesson):

@@ -1,4 +1,4 @@
-"""`vit-edu build`: the committed notebooks and README's course map, made from course/."""
+"""`vit-edu build`: the committed notebooks, README's course map and the glossary, made from course/."""
 
 import itertools
 import json
@@ -10,6 +10,7 @@ from vit_edu import resources
 from vit_edu.classroom import editions
 
 SOLUTIONS = "vit_edu/exercises/solutions.json"
+GLOSSARY = "docs/glossary.md"
 MARKS = "<!-- course map, made by vit-edu build -->", "<!-- end of course map -->"
 
 
@@ -89,6 +90,35 @@ def solutions(root: Path) -> str:
     return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
 
 
+def glossary(root: Path) -> str:
+    """The lessons' "New words" in the order of the alphabet, Markdown. Raises LessonError for one that comes twice."""
+    found = {}
+    for source in sources(root):
+        for cell in editions.read(source).cells:
+            section = cell.source.partition("## New words\n")[2].partition("\n## ")[0]
+            for word, sentence in re.findall(r"^- \*\*(.+?)\*\*: (.+?\.)$", section, re.M | re.S):
+                if word in found:
+                    raise editions.LessonError(
+                        f"course/{source.name}: {word!r} is a new word of an earlier lesson too."
+                    )
+                link = f"[{source.stem[:2]}](../notebooks/{source.stem}.ipynb)"
+                found[word] = f"- **{word}** ({link}): {' '.join(sentence.split())}"
+    lines = [found[word] for word in sorted(found, key=str.lower)]
+    return "\n".join(
+        [
+            "# Glossary",
+            "",
+            "Made from the lessons by `vit-edu build`; behind each word the lesson that needs it first.",
+            "",
+            *lines,
+            "",
+        ]
+    )
+
+
+MADE = {"README.md": readme, SOLUTIONS: solutions, GLOSSARY: glossary}  # from all lessons together
+
+
 def stale(root: Path, wanted: list[str] | tuple = ()) -> list[str]:
     """One sentence for everything that is not as course/ has it now."""
     old = [source for source in sources(root, wanted) if is_stale(root, source)]
@@ -97,10 +127,8 @@ def stale(root: Path, wanted: list[str] | tuple = ()) -> list[str]:
         stems = {source.stem for source in sources(root)}
         orphans = [path.name for path in (root / "notebooks").glob("*.ipynb") if path.stem not in stems]
         found += [f"notebooks/{name} has no source in course/; delete it." for name in sorted(orphans)]
-        if readme(root) != (root / "README.md").read_text(encoding="utf-8"):
-            found.append("The course map in README.md is not what the lessons' headers say.")
-        if solutions(root) != _text(root / SOLUTIONS):
-            found.append(f"{SOLUTIONS} is not what the lessons' solutions say.")
+        made = [name for name, make in MADE.items() if make(root) != _text(root / name)]
+        found += [f"{name} is not what the lessons say." for name in made]
     return found
 
 
@@ -121,8 +149,9 @@ def build(root: Path, wanted: list[str] | tuple = ()) -> None:
             raise editions.LessonError(f"course/{source.name}: {error}") from None
         path.parent.mkdir(exist_ok=True)
         nbformat.write(notebook, path)
-    (root / "README.md").write_text(readme(root), encoding="utf-8")
-    (root / SOLUTIONS).write_text(solutions(root), encoding="utf-8")
+    for name, make in MADE.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(make(root), encoding="utf-8")
 
 
 def main(wanted: list[str], check: bool) -> int:
