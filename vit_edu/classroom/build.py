@@ -22,7 +22,7 @@ def checkout() -> Path:
     """The root of the checkout that this package runs from. Raises SystemExit elsewhere."""
     root = resources.PACKAGE.parent
     if not (root / "course").is_dir():
-        raise SystemExit("vit-edu build needs the lessons' sources in course/: run it in a checkout.")
+        raise SystemExit("The lessons' sources in course/ are needed: run this in a checkout.")
     return root
 
 

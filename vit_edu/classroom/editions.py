@@ -204,24 +204,24 @@ def _first_line(source: str) -> str:
 # Running it
 
 
-def execute(notebook, timeout: int = 120):
-    """Runs a notebook from top to bottom, network off, in an empty folder; its outputs are put in.
+def run_cells(notebook, timeout: int = 120, **options) -> None:
+    """Runs a notebook from top to bottom, network off, in an empty folder; `options` are NotebookClient's.
 
-    Raises nbclient's CellExecutionError or CellTimeoutError.
+    Raises nbclient's CellExecutionError, CellTimeoutError or DeadKernelError.
     """
     from nbclient import NotebookClient
 
     path = os.pathsep.join(filter(None, [str(OFFLINE), os.environ.get("PYTHONPATH")]))
-    metadata = dict(notebook.metadata)
     with tempfile.TemporaryDirectory() as folder:
-        client = NotebookClient(
-            notebook,
-            timeout=timeout,
-            resources={"metadata": {"path": folder}},
-            record_timing=False,
-            store_widget_state=False,
-        )
+        place = {"metadata": {"path": folder}}
+        client = NotebookClient(notebook, timeout=timeout, resources=place, record_timing=False, **options)
         client.execute(env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.DEVNULL)
+
+
+def execute(notebook, timeout: int = 120):
+    """run_cells, and what only this run's kernel knows is taken out of the notebook, which is returned."""
+    metadata = dict(notebook.metadata)
+    run_cells(notebook, timeout, store_widget_state=False)
     notebook.metadata.clear()
     notebook.metadata.update(metadata)  # the kernel's own version is no part of a lesson
     for cell in notebook.cells:

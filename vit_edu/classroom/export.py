@@ -1,17 +1,13 @@
 """`vit-edu export`: a lesson as one HTML file, alive without a kernel; it asks no host for anything."""
 
-import os
 import re
-import subprocess
 import sys
-import tempfile
 from html import escape
 from pathlib import Path
 from xml.etree import ElementTree
 
 import jupytext  # noqa: F401  # editions reads lessons with it; better missed here than after the first lesson
 from latex2mathml.converter import convert
-from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
@@ -97,13 +93,10 @@ def colours() -> str:
 def run(source: Path):
     """The learner's notebook of a lesson, executed without network, its widgets' state stored. Raises LessonError."""
     notebook = editions.edition(source)
-    path = os.pathsep.join(filter(None, [str(editions.OFFLINE), os.environ.get("PYTHONPATH")]))
-    with tempfile.TemporaryDirectory() as folder:
-        client = NotebookClient(notebook, timeout=120, resources={"metadata": {"path": folder}}, record_timing=False)
-        try:
-            client.execute(env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.DEVNULL)
-        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-            raise editions.LessonError(f"course/{source.name} fails: {_why(notebook, error)}") from None
+    try:
+        editions.run_cells(notebook)
+    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+        raise editions.LessonError(f"course/{source.name} fails: {_why(notebook, error)}") from None
     return notebook
 
 
