@@ -39,6 +39,12 @@ def _train(options, _) -> int:
     return command.main(options)
 
 
+def _grade(options, _) -> int:
+    from vit_edu.classroom.grading import command
+
+    return command.main(options)
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line with its help."""
     top = argparse.ArgumentParser(prog="vit-edu", description="Learn vision transformers by building them.")
@@ -100,6 +106,26 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("lessons", nargs="*", metavar="LESSON", help="a lesson's number or name (default: all)")
     export.add_argument("--out", metavar="FOLDER", help="where the files go (default: work/html)")
     export.set_defaults(run=_export)
+
+    grade = commands.add_parser(
+        "grade",
+        help="for instructors: mark a class's notebooks, each answer in a sandbox of its own",
+        description="Marks every notebook, however it is named, and writes index.html, marks.csv and a page for each "
+        "learner. Stopped at any moment, the same command goes on where it was; what has not changed is not graded "
+        "twice. With bubblewrap installed a learner's code sees neither files nor network; without it the command says "
+        "what is missing.",
+    )
+    grade.add_argument("submissions", nargs="+", metavar="SUBMISSION", help="notebooks, or folders of them")
+    grade.add_argument("--lesson", required=True, help="the lesson's number or name")
+    grade.add_argument("--out", metavar="FOLDER", default="report", help="where the report goes (default: report)")
+    grade.add_argument(
+        "--only", action="append", metavar="EXERCISE", help="grade this exercise again for all; may repeat"
+    )
+    grade.add_argument("--workers", type=int, metavar="N", help="notebooks at a time (default: one a core)")
+    grade.add_argument(
+        "--dask", metavar="ADDRESS", help="a Dask scheduler whose workers grade, such as tcp://host:8786"
+    )
+    grade.set_defaults(run=_grade)
     return top
 
 

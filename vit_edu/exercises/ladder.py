@@ -97,6 +97,8 @@ def inputs(exercise: Exercise) -> list[tuple]:
 
 def not_started(mine: Callable, error: BaseException | None) -> bool:
     """Whether the stub of this very answer ran, and not that of another function which it calls."""
+    if hasattr(mine, "not_started"):  # an answer in another process knows it from there
+        return error is not None and mine.not_started(error)
     if not (isinstance(error, NotImplementedError) and message(error).startswith("NotImplementedError: your turn")):
         return False
     functions = vars(mine).values() if isinstance(mine, type) else [mine]

@@ -171,6 +171,8 @@ def message(error: BaseException) -> str:
 
 def learners_line(error: BaseException) -> str:
     """The last line of the learner's own code in the traceback."""
+    if hasattr(error, "learners_line"):  # it came from another process
+        return error.learners_line
     frames = traceback.extract_tb(error.__traceback__)
     packages = str(Path(torch.__file__).parent.parent)
     for frame in reversed(frames):
