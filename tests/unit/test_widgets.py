@@ -8,12 +8,14 @@ import warnings
 import nbformat
 import pytest
 import torch
+import torch.nn.functional as F
 import traitlets
 from nbconvert import HTMLExporter
 from PIL import Image
 
-from vit_edu import layers
-from vit_edu.widgets import PatchExplorer
+from vit_edu import create_model, layers
+from vit_edu.widgets import PatchExplorer, patch_model
+from vit_edu.widgets.look import viridis
 
 PHOTO = torch.randint(0, 256, (3, 64, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 SENTENCE = (
@@ -150,3 +152,170 @@ def test_nbconvert_shows_the_picture_with_its_alt_text():
 def test_nothing_is_fetched_from_elsewhere():
     for text in (PatchExplorer._esm, PatchExplorer._css):
         assert not re.search(r"https?:|//cdn|import\s*\(|\bimport\b.*from|@import|url\(", text)
+
+
+def small_model(name="vit_tiny_patch16_224", **words):
+    words = {"img_size": (64, 96), "embed_dim": 12, "num_heads": 2, "depth": 2, "num_classes": 5} | words
+    torch.manual_seed(3)
+    model = create_model(name, **words)
+    for name, parameter in model.named_parameters():
+        if parameter.ndim > 1:
+            parameter.data.normal_(std=1 if name == "pos_embed" else 0.4)
+    return model
+
+
+@pytest.mark.parametrize(
+    "words, error, parts",
+    [
+        ({"model": "vit"}, TypeError, "The model is a str; wanted a VisionTransformer"),
+        ({"model": torch.nn.Linear(2, 2)}, TypeError, "The model is a Linear; wanted a VisionTransformer"),
+        ({"model": create_model("cct_7_3x1_32")}, TypeError, "tokens come from a ConvTokenizer; wanted patches of the"),
+        ({"model": small_model(img_size=64)}, ValueError, r"shape \(3, 64, 96\); wanted \(3, 64, 64\).*resize"),
+        ({"model": small_model(in_chans=1)}, ValueError, r"wanted \(1, 64, 96\).*float\(\).mean\(0\) one of three"),
+        ({"model": small_model(), "patch_size": 32}, ValueError, "patch_size is 32; wanted the model's own, 16: leave"),
+        (
+            {"model": small_model(), "classes": ["a", "b"]},
+            ValueError,
+            "2 classes for a model with num_classes=5; wanted 5",
+        ),
+        ({"model": small_model(num_classes=0), "classes": ["a"]}, ValueError, "1 classes .* num_classes=0; wanted 0"),
+        ({"model": small_model(), "classes": "abcde"}, TypeError, "classes is no list of str; wanted names"),
+        ({"model": small_model(), "classes": [1, 2, 3, 4, 5]}, TypeError, "classes is no list of str"),
+        ({"classes": ["a"]}, ValueError, "classes are given without a model; wanted both"),
+    ],
+)
+def test_a_model_it_cannot_ask_gets_a_sentence(words, error, parts):
+    with pytest.raises(error, match=parts) as caught:
+        PatchExplorer(PHOTO, **words)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 260
+
+
+def test_a_model_whose_answer_is_nan_gets_a_sentence():
+    model = small_model()
+    model.head.weight.data[0, 0] = torch.nan
+    with pytest.raises(ValueError, match="What the model says holds NaN or infinity; wanted numbers"):
+        PatchExplorer(PHOTO, model=model)
+
+
+@pytest.mark.parametrize("N", [1, 2, 7, 49, 196, 4096])
+def test_a_share_of_the_patches_moves_and_more_of_them_with_a_larger_share(N):
+    before = set()
+    for share in patch_model.SHARES:
+        order = patch_model.shuffle(N, share)
+        assert order.sort().values.tolist() == list(range(N))
+        moved = {place for place, patch in enumerate(order.tolist()) if patch != place}
+        assert len(moved) == (N * share // 100 if N * share // 100 > 1 else 0) and before <= moved
+        before = moved
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        small_model(),
+        small_model(num_classes=0, class_token=False, global_pool="avg"),
+        small_model("deit_tiny_distilled_patch16_224", drop_path_rate=0.9),
+        small_model(reg_tokens=3, pos_embed="none"),
+        small_model("vit_base_patch16_clip_quickgelu_224"),
+        small_model().double(),
+    ],
+)
+def test_the_model_is_asked_with_patches_moved_under_positions_and_with_them(model):
+    model.train()
+    said = patch_model.ask(model, PHOTO)
+    assert model.training and not model.blocks[0]._forward_pre_hooks
+    model.eval()
+    tokens = layers.patchify(PHOTO[None] / 127.5 - 1, 16).to(model.patch_embed.proj.weight)
+    with torch.no_grad():
+        own = model(layers.unpatchify(tokens, 16, (4, 6)))
+        for i, share in enumerate(patch_model.SHARES):
+            moved = model(layers.unpatchify(tokens[:, patch_model.shuffle(24, share)], 16, (4, 6)))
+            for found, wanted in zip(said[:, i], (moved, own)):
+                wanted = wanted.softmax(-1) if model.num_classes else F.cosine_similarity(wanted, own)[None]
+                assert torch.allclose(found, wanted[0].float(), atol=1e-5)
+    if model.pos_embed is None:
+        assert torch.allclose(said, said[:1, :1], atol=1e-5)
+    else:
+        assert (said[0, 1:] - said[0, 0]).abs().amax() > 1e-3
+
+
+def test_the_second_answer_moves_the_tokens_and_not_only_says_so():
+    """A block that looks at where a token stands tells: what it says depends on the order."""
+
+    class Ramp(layers.Block):
+        def forward(self, x, return_weights=False):
+            return super().forward(x * torch.linspace(0, 1, x.shape[1])[:, None], return_weights)
+
+    said = patch_model.ask(small_model(block=Ramp), PHOTO)
+    assert (said[1, 3] - said[1, 0]).abs().max() > 1e-3
+
+
+def test_positions_are_compared_without_those_of_the_tokens_before_the_patches():
+    for words in ({}, {"reg_tokens": 2}, {"class_token": False, "global_pool": "avg"}, {"pos_embed": "sincos"}):
+        model = small_model(**words)
+        explorer = PatchExplorer(PHOTO, model=model)
+        explorer.selected = 7
+        places = model.pos_embed[0, -24:].detach()
+        wanted = F.cosine_similarity(places[7], places)
+        assert (explorer.similarity() - wanted).abs().max() < 5e-4
+    explorer = PatchExplorer(PHOTO, 8)
+    explorer.overlap, explorer.selected = True, 300
+    table = layers.sincos_position((15, 23), 768)
+    assert (explorer.similarity() - F.cosine_similarity(table[300], table)).abs().max() < 1e-5
+
+
+def test_overlap_and_moved_patches_exclude_each_other():
+    explorer = PatchExplorer(PHOTO, 16)
+    explorer.shuffled = 50
+    explorer.overlap = True
+    assert (explorer.shuffled, explorer.grid_size, explorer.stride) == (0, (7, 11), 8)
+    explorer.selected = 76
+    explorer.shuffled = 25
+    assert (explorer.overlap, explorer.selected) == (False, 23)
+    explorer.set_state({"shuffled": 0, "overlap": True, "selected": 70})  # what the page sends
+    assert (explorer.overlap, explorer.selected) == (True, 70)
+    with pytest.raises(traitlets.TraitError, match="shuffled"):
+        explorer.shuffled = 30
+    for image, p in ((PHOTO[:, :63, :63], 9), (PHOTO, 2)):  # an odd size, and more patches than can be drawn
+        with pytest.raises(traitlets.TraitError, match=rf"overlap is True with patch_size {p}; wanted an even one"):
+            PatchExplorer(image, p).overlap = True
+
+
+def test_a_model_keeps_its_patches():
+    explorer = PatchExplorer(PHOTO, model=small_model(pos_embed="none"))
+    assert explorer.sizes == [16] and explorer.patch_size == 16
+    for name, value, words in [
+        ("patch_size", 32, "patch_size is 32; wanted the model's own, 16"),
+        ("overlap", True, "overlap is True; wanted False: the model cuts its patches edge to edge"),
+        ("positions", True, "positions is True; wanted False: the model has no position embeddings"),
+    ]:
+        with pytest.raises(traitlets.TraitError, match=words):
+            setattr(explorer, name, value)
+    with pytest.raises(ValueError, match="The model has no position embeddings; build it with pos_embed='learn'"):
+        explorer.similarity()
+
+
+def test_the_still_picture_and_its_words_follow():
+    model, colours = small_model(num_classes=2), PHOTO[:, :4, :6]
+    image = colours.repeat_interleave(16, 1).repeat_interleave(16, 2)
+    explorer = PatchExplorer(image, model=model, classes=["cat", "dog"])
+    explorer.shuffled = 100
+    shown = torch.frombuffer(bytearray(explorer.picture().tobytes()), dtype=torch.uint8).view(224, 336, 3)
+    moved = colours.flatten(1)[:, explorer.order].view(3, 4, 6)
+    assert (shown[28::56, 28::56].permute(2, 0, 1).int() - moved.int()).abs().max() <= 2
+    _, under, along = re.split(r"The model says |; with positions moved along ", explorer.sentence())
+    said = patch_model.ask(model, image)[:, 3]
+    for words, numbers in zip((under, along), said):
+        name, share = words.rstrip(".").removesuffix(" %").split(", ")
+        assert name == ["cat", "dog"][numbers.argmax()] and abs(float(share) - 100 * numbers.max()) < 0.06
+    assert "24 of them stand in each other's places." in explorer.sentence()
+    explorer.positions = True
+    shown = torch.frombuffer(bytearray(explorer.picture().tobytes()), dtype=torch.uint8).view(224, 336, 3)
+    near = explorer.similarity()
+    for place in (0, 5, 8, 23):
+        row, column = divmod(place, 6)
+        share = (near[place] - near.min()) / (1 - near.min())
+        assert torch.equal(shown[row * 56 + 20, column * 56 + 20], viridis()[(share * 256).long().clamp(0, 255)])
+    assert "Its position embedding's cosine with each place's is painted, from −" in explorer.sentence()
+    explorer = PatchExplorer(PHOTO, 32)
+    explorer.overlap = True
+    assert "into 3 rows and 5 columns: 15 patches of 32 × 32 pixels, one every 16 pixels." in explorer.sentence()

@@ -258,8 +258,10 @@ def test_no_key_reaches_the_notebook_and_tab_leaves(view):
 
 
 def test_the_focus_is_seen(view):
+    overlap, near = view.root.get_by_role("checkbox").all()
+    none = view.root.get_by_role("radio", name="0 %", exact=True)
     view.radio(32).focus()
-    for target in (view.button, view.grid, view.slider):
+    for target in (view.button, overlap, none, near, view.grid, view.slider):
         view.page.keyboard.press("Tab")
         outline = (
             "e => [e === document.activeElement, getComputedStyle(e).outlineStyle, getComputedStyle(e).outlineWidth]"

@@ -1,19 +1,24 @@
 // How PatchExplorer draws: where each patch is, in the photo and in the sequence, and the five canvases.
-// The state s: p, rows, columns, N, D, chosen, hovered, shown and its vector, the marked value of it, progress (0 in the photo,
-// 1 in the sequence).
+// The state s: p, stride, rows, columns, N, D, chosen, hovered, shown and its vector, the marked value of it, progress (0 in the
+// photo, 1 in the sequence), near: the cosine of each place's position with the chosen one's, where it is to be painted.
 
+const figure = (x, places = 2) => x.toFixed(places).replace(/^-(?=0\.0*$)/, "").replace("-", "−");
 const CHANNELS = { 1: ["grey"], 3: ["red", "green", "blue"] };
 
-function patchDrawing({ C, H, W, pixels, photo }) {
+function patchDrawing({ C, H, W, pixels: original, photo }) {
+  let pixels = original; // with the patches where they stand now
   const FLIGHT = 0.4; // share of the whole animation that one patch is on its way
   const MARGIN = 34; // of the sequence, for the number of each line's first token
   const GAP = 8; // between the channels of the vector
 
   // Number i of a patch's vector: the patch flattened as (channel, row, column), like the weight of the convolution.
   const at = (i, p) => ({ c: Math.floor(i / (p * p)), y: Math.floor(i / p) % p, x: i % p });
-  function vectorOf(patch, { p, columns }) {
+  const cornerOf = (patch, { stride, columns }) => [Math.floor(patch / columns) * stride, (patch % columns) * stride];
+  function vectorOf(patch, s) {
+    const { p } = s;
     const vector = new Uint8Array(C * p * p);
-    const corner = Math.floor(patch / columns) * p * W + (patch % columns) * p;
+    const [top, left] = cornerOf(patch, s);
+    const corner = top * W + left;
     for (let row = 0; row < C * p; row++) {
       const start = Math.floor(row / p) * H * W + corner + (row % p) * W;
       vector.set(pixels.subarray(start, start + p), row * p);
@@ -26,9 +31,25 @@ function patchDrawing({ C, H, W, pixels, photo }) {
     return `rgb(${[0, 1, 2].map((c) => mean(C === 3 ? c : 0)).join(", ")})`;
   }
 
-  const paintPhoto = () => look.photo(pixels, [C, H, W], photo);
-  const draw = (ctx, i, s, x, y, size) =>
-    ctx.drawImage(photo, (i % s.columns) * s.p, Math.floor(i / s.columns) * s.p, s.p, s.p, x, y, size, size);
+  // The photo with patch order[place] at each place, which all others draw from.
+  function paintPhoto(order, s) {
+    pixels = original.slice();
+    const { p } = s;
+    order.forEach((patch, place) => {
+      if (patch === place) return;
+      const [[fromY, fromX], [toY, toX]] = [patch, place].map((i) => cornerOf(i, s));
+      for (let row = 0; row < C * p; row++) {
+        const line = Math.floor(row / p) * H + (row % p);
+        const start = (line + fromY) * W + fromX;
+        pixels.set(original.subarray(start, start + p), (line + toY) * W + toX);
+      }
+    });
+    look.photo(pixels, [C, H, W], photo);
+  }
+  function draw(ctx, i, s, x, y, size) {
+    const [top, left] = cornerOf(i, s);
+    ctx.drawImage(photo, left, top, s.p, s.p, x, y, size, size);
+  }
 
   // The way of patch i, 0..1: row by row, inside a row one a little after the other.
   function journey(i, s) {
@@ -37,8 +58,8 @@ function patchDrawing({ C, H, W, pixels, photo }) {
     return t < 0.5 ? 4 * t ** 3 : 1 - (2 - 2 * t) ** 3 / 2;
   }
   function inPhoto(i, s, width) {
-    const size = (width / W) * s.p;
-    return [(i % s.columns) * size, Math.floor(i / s.columns) * size, size];
+    const [scale, [top, left]] = [width / W, cornerOf(i, s)];
+    return [left * scale, top * scale, s.p * scale];
   }
   // The sequence is set like text, in tokens as large as 150 pixels of height allow.
   function layout(s, width) {
@@ -64,33 +85,75 @@ function patchDrawing({ C, H, W, pixels, photo }) {
     return c * s.p * s.p + Math.floor(part * s.p * s.p);
   }
 
+  // The patch whose middle is next to a point of the photo, 0..1 each way.
+  function patchAt([x, y], s) {
+    const near = (part, side, most) => Math.min(Math.max(Math.floor((part * side - s.p / 2) / s.stride + 0.5), 0), most - 1);
+    return near(y, H, s.rows) * s.columns + near(x, W, s.columns);
+  }
+
+  // Each place in the colour of its cosine, and the number where all fit.
+  function paintNear(ctx, s, scale) {
+    const table = look.map("viridis");
+    const low = Math.min(...s.near);
+    const edge = (i, most) => (i === 0 ? 0 : i === most ? (most - 1) * s.stride + s.p : i * s.stride + (s.p - s.stride) / 2) * scale;
+    const words = Array.from(s.near, (x) => figure(x));
+    ctx.font = `${s.stride * scale > 44 ? 12 : 11}px ${getComputedStyle(ctx.canvas).fontFamily}`;
+    ctx.textAlign = "center";
+    ctx.textBaseline = "middle";
+    const fits = Math.max(...words.map((word) => ctx.measureText(word).width)) <= s.stride * scale - 4;
+    for (let i = 0; i < s.N; i++) {
+      const [row, column] = [Math.floor(i / s.columns), i % s.columns];
+      const [x, y] = [edge(column, s.columns), edge(row, s.rows)];
+      const [w, h] = [edge(column + 1, s.columns) - x, edge(row + 1, s.rows) - y];
+      const [r, g, b] = look.shade(table, (s.near[i] - low) / (1 - low));
+      ctx.fillStyle = `rgb(${r}, ${g}, ${b})`;
+      ctx.fillRect(x, y, w + 0.5, h + 0.5);
+      ctx.fillStyle = 0.3 * r + 0.59 * g + 0.11 * b > 120 ? "#000" : "#fff";
+      if (fits) ctx.fillText(words[i], x + w / 2, y + h / 2);
+    }
+  }
+
   function paintGrid(canvas, s, colours) {
     const { ctx, width, height } = look.sharp(canvas);
+    const scale = width / W;
     ctx.fillStyle = colours.page;
     ctx.globalAlpha = 0.86; // patches that have left the photo
+    ctx.beginPath();
     for (let i = 0; i < s.N; i++) {
       const [x, y, size] = inPhoto(i, s, width);
-      if (journey(i, s) > 0) ctx.fillRect(x, y, size, size);
+      if (journey(i, s) > 0) ctx.rect(x, y, size, size);
     }
+    ctx.fill();
     ctx.globalAlpha = 1;
-    const cell = (width / W) * s.p;
-    for (const [shade, offset] of [["rgba(0,0,0,.28)", 0.5], ["rgba(255,255,255,.62)", -0.5]]) {
+    if (s.near) paintNear(ctx, s, scale);
+    const cell = scale * s.stride;
+    for (const [shade, offset] of s.near ? [] : [["rgba(0,0,0,.28)", 0.5], ["rgba(255,255,255,.62)", -0.5]]) {
       ctx.strokeStyle = shade;
       ctx.lineWidth = cell < 10 ? 0.5 : 1;
       ctx.beginPath();
-      for (let c = 1; c < s.columns; c++) ctx.moveTo(c * cell + offset, 0), ctx.lineTo(c * cell + offset, height);
-      for (let r = 1; r < s.rows; r++) ctx.moveTo(0, r * cell + offset), ctx.lineTo(width, r * cell + offset);
+      for (let c = 1; c < W / s.stride; c++) ctx.moveTo(c * cell + offset, 0), ctx.lineTo(c * cell + offset, height);
+      for (let r = 1; r < H / s.stride; r++) ctx.moveTo(0, r * cell + offset), ctx.lineTo(width, r * cell + offset);
       ctx.stroke();
     }
-    if (s.hovered !== null && s.hovered !== s.chosen) {
-      const [x, y, size] = inPhoto(s.hovered, s, width);
+    const box = (i) => {
+      const [x, y, size] = inPhoto(i, s, width);
+      return [Math.max(x, 2), Math.max(y, 2), Math.min(size, width - x - 2), Math.min(size, height - y - 2)];
+    };
+    if (s.stride < s.p) {
+      ctx.setLineDash([5, 4]); // the patches that share half of it, to the right and below
       ctx.strokeStyle = "#fff";
+      ctx.lineWidth = 2;
+      if (s.chosen % s.columns < s.columns - 1) ctx.strokeRect(...box(s.chosen + 1));
+      if (s.chosen + s.columns < s.N) ctx.strokeRect(...box(s.chosen + s.columns));
+      ctx.setLineDash([]);
+    }
+    if (s.hovered !== null && s.hovered !== s.chosen) {
+      ctx.strokeStyle = s.near ? "#000" : "#fff";
       ctx.lineWidth = 3;
+      const [x, y, size] = inPhoto(s.hovered, s, width);
       ctx.strokeRect(x, y, size, size);
     }
-    const [x, y, size] = inPhoto(s.chosen, s, width);
-    look.ring(ctx, Math.max(x, 2), Math.max(y, 2), Math.min(size, width - x - 2), Math.min(size, height - y - 2),
-      colours.ring, cell < 16 ? 2 : 3);
+    look.ring(ctx, ...box(s.chosen), colours.ring, cell < 16 ? 2 : 3);
   }
 
   function paintPatch(enlarged, lens, s, colours) {
@@ -178,5 +241,8 @@ function patchDrawing({ C, H, W, pixels, photo }) {
     }
   }
 
-  return { at, vectorOf, meanColour, tokenAt, valueAt, paintPhoto, paintGrid, paintPatch, paintVector, paintStrip, paintFlight };
+  return {
+    at, cornerOf, vectorOf, meanColour, patchAt, tokenAt, valueAt,
+    paintPhoto, paintGrid, paintPatch, paintVector, paintStrip, paintFlight,
+  };
 }

@@ -1,17 +1,14 @@
 // PatchExplorer: photo -> patches -> vector -> sequence. All counting starts at 0, as in Python.
 
 const DURATION = 1800; // ms, of the flight from the photo into the sequence
+const MOST_PATCHES = 4096; // as in patch_model.py
 
-function patchPage({ C, H, W, sizes }) {
+function patchPage({ W, H, keys }, controls, legend, answers) {
   const { el } = look;
-  const id = `ve-${Math.random().toString(36).slice(2)}`; // two views on one page must not share a radio group
   const text = (name, tag = "p") => el(tag, { class: name });
-  const page = {
-    headline: text("ve-headline"),
-    radios: sizes.map((size) => el("input", { type: "radio", name: id, value: size, "aria-label": `${size} pixels` })),
-    button: el("button", { class: "ve-button", type: "button" }),
+  const parts = {
     photo: el("canvas", { class: "ve-pixels", width: W, height: H, "aria-hidden": "true" }),
-    grid: el("canvas", { class: "ve-over ve-grid", tabindex: 0, role: "application", "aria-describedby": id }),
+    grid: el("canvas", { class: "ve-over ve-grid", tabindex: 0, role: "application" }),
     enlarged: el("canvas", { class: "ve-pixels", "aria-hidden": "true" }),
     lens: el("canvas", { class: "ve-over ve-lens", "aria-hidden": "true" }),
     title: text("ve-title"),
@@ -25,59 +22,81 @@ function patchPage({ C, H, W, sizes }) {
     values: el("div", { class: "ve-values", "aria-hidden": "true" }),
     vectorWords: text("ve-quiet ve-vector-words"),
     sequenceTitle: text("ve-title"),
+    sequenceWords: text("ve-quiet"),
     strip: el("canvas", { class: "ve-strip", role: "img" }),
     flight: el("canvas", { class: "ve-flight", "aria-hidden": "true" }),
-    status: el("p", { class: "ve-status", id, role: "status", "aria-live": "polite" }),
   };
-  const sizeChoice = el("fieldset", { class: "ve-choice" }, el("legend", {}, "Patch size"),
-    ...page.radios.map((radio) => el("label", {}, radio, el("span", { "aria-hidden": "true" }, radio.value))));
-  const frame = el("div", { class: "ve-photo" }, page.photo, page.grid);
+  const frame = el("div", { class: "ve-photo" }, parts.photo, parts.grid);
   frame.style.aspectRatio = `${W} / ${H}`;
-  frame.style.width = `${Math.round(Math.min(340, (400 * W) / H))}px`;
-  page.photo.toggleAttribute("data-big", W < 100);
-  page.stage = el("div", { class: "ve-stage" },
-    frame,
+  parts.photo.toggleAttribute("data-big", W < 100);
+  const left = el("div", { class: "ve-left" }, frame, legend);
+  left.style.width = `${Math.round(Math.min(340, (400 * W) / H))}px`;
+  const stage = [
+    left,
     el("div", { class: "ve-detail" },
       el("div", { class: "ve-patch" },
-        el("div", { class: "ve-enlarged" }, page.enlarged, page.lens),
-        el("div", { class: "ve-facts" }, page.title, page.sum, el("p", {}, page.swatch, page.mean), page.order)),
-      el("div", {}, page.vectorTitle, page.segments, page.vector, page.values, page.vectorWords)),
-    el("div", { class: "ve-sequence" }, page.sequenceTitle,
-      el("p", { class: "ve-quiet" }, "Row after row of the photo, read like text. The model sees this row, not the photo."), page.strip),
-    page.flight);
-  page.root = el("div", { class: "ve ve-patch-explorer", role: "group", "aria-label": "Patch explorer" },
-    page.headline, el("div", { class: "ve-row ve-controls" }, sizeChoice, page.button), page.stage, page.status,
-    el("p", { class: "ve-quiet ve-help" },
-      "Click a patch, or reach the photo with Tab and use the arrow keys. + and − change the patch size, F flattens. ",
-      "Rows, columns and tokens are counted from 0, as in Python."));
-  return page;
+        el("div", { class: "ve-enlarged" }, parts.enlarged, parts.lens),
+        el("div", { class: "ve-facts" }, parts.title, parts.sum, el("p", {}, parts.swatch, parts.mean), parts.order)),
+      el("div", {}, parts.vectorTitle, parts.segments, parts.vector, parts.values, parts.vectorWords)),
+    ...answers,
+    el("div", { class: "ve-sequence" }, parts.sequenceTitle, parts.sequenceWords, parts.strip),
+    parts.flight,
+  ];
+  const page = look.page("Patch explorer", { controls, stage, help:
+    `Click a patch, or reach the photo with Tab and use the arrow keys. ${keys}. ` +
+    "Rows, columns and tokens are counted from 0, as in Python." });
+  parts.grid.setAttribute("aria-describedby", page.id);
+  return Object.assign(page, parts);
 }
 
 function render({ model, el }) {
   const [C, H, W] = model.get("shape");
   const sizes = model.get("sizes");
-  const sent = model.get("pixels");
-  const pixels = new Uint8Array(sent.buffer, sent.byteOffset, sent.byteLength);
-  const page = patchPage({ C, H, W, sizes });
-  const drawing = patchDrawing({ C, H, W, pixels, photo: page.photo });
   const { words } = look;
+  const drawn = new Int16Array(look.bytes(model.get("drawn")).slice().buffer);
+  const cosines = look.halves(model.get("cosines"));
+  const said = new Float32Array(look.bytes(model.get("answers")).slice().buffer);
+  const placed = cosines.length || !said.length; // a model without positions has none to compare
+
+  const sizeChoice = look.choice("Patch size", sizes.map((size) => [size, size, `${size} pixels`]), (size) => cut(size, half()));
+  const button = look.el("button", { class: "ve-button", type: "button" });
+  const overlap = look.toggle("Overlap by half", (on) => cut(state().p, on));
+  const shares = look.choice("Shuffled", SHARES.map((share) => [share, `${share} %`]), (share) => shuffle(share));
+  const near = look.toggle("Position similarity", (on) => change({ positions: on }));
+  const legend = placesLegend(cosines.length ? "The model's position embeddings." : "MAE's sin-cos positions.");
+  const answers = said.length ? [modelAnswers(said, model.get("classes"))] : [];
+  const more = [...(said.length ? [] : [overlap]), shares, ...(placed ? [near] : [])];
+  const controls = [...(sizes.length > 1 ? [sizeChoice] : []), button, look.el("div", { class: "ve-row" }, ...more)];
+  const keys = ["F flattens", "S shuffles", ...(said.length ? [] : ["O overlaps"]), ...(placed ? ["P compares positions"] : []),
+    ...(sizes.length > 1 ? ["+ and − change the patch size"] : [])].join(", ");
+  const page = patchPage({ W, H, keys }, controls, legend.node, answers.map(({ node }) => node));
+  const drawing = patchDrawing({ C, H, W, pixels: look.bytes(model.get("pixels")), photo: page.photo });
   el.append(page.root);
-  drawing.paintPhoto();
 
   // What is chosen (the model's, shared with Python and other views) and what is pointed at (this view's) ----------------
   let hovered = null; // the patch under the mouse is shown; the chosen one stays chosen
   let value = 0; // the marked number of the vector
   let progress = model.get("flattened") ? 1 : 0;
   let running = 0;
-  let news = ""; // said before what is chosen; null when all is said
+  let news = () => ""; // of the state, said before what is chosen; null when all is said
+  let laid = {}; // which patches are moved, as they were last laid
 
+  const canOverlap = (p) => p % 2 === 0 && ((2 * H) / p - 1) * ((2 * W) / p - 1) <= MOST_PATCHES;
+  const half = () => model.get("overlap") && canOverlap(model.get("patch_size"));
   function state() {
-    const p = model.get("patch_size");
-    const [rows, columns] = [H / p, W / p];
+    const [p, shuffled] = [model.get("patch_size"), model.get("shuffled")];
+    const stride = half() ? p / 2 : p;
+    const [rows, columns] = [H, W].map((side) => (side - p) / stride + 1);
     const [N, D] = [rows * columns, C * p * p];
     const chosen = Math.min(model.get("selected"), N - 1); // patch size and selection may come one after the other
     value = Math.min(value, D - 1);
-    return { p, rows, columns, N, D, chosen, hovered, value, progress };
+    const key = [p, stride, shuffled].join();
+    if (laid.key !== key) {
+      const order = movedOrder(drawn, N, stride < p ? 0 : shuffled);
+      laid = { key, order, moved: order.filter((patch, place) => patch !== place).length };
+      drawing.paintPhoto(order, { p, stride, columns });
+    }
+    return { p, stride, rows, columns, N, D, chosen, hovered, value, progress, shuffled, ...laid };
   }
   function change(values) {
     for (const [key, to] of Object.entries(values)) model.set(key, to);
@@ -88,13 +107,21 @@ function render({ model, el }) {
     change({ selected: patch });
     paint();
   }
-  function resize(size) {
+  // Patches of another size or stride; the one whose middle is next to that of the chosen one is chosen.
+  function cut(size, overlapping) {
     const s = state();
-    const middle = (index) => Math.floor(((index + 0.5) * s.p) / size); // stay at the same place of the photo
+    const stride = overlapping && canOverlap(size) ? size / 2 : size;
+    const middle = drawing.cornerOf(s.chosen, s).map((start) => start + s.p / 2);
+    const after = { p: size, stride, rows: (H - size) / stride + 1, columns: (W - size) / stride + 1 };
     hovered = null;
-    value = 0;
-    const selected = middle(Math.floor(s.chosen / s.columns)) * (W / size) + middle(s.chosen % s.columns);
-    change({ patch_size: size, selected });
+    if (size !== s.p) value = 0;
+    const selected = drawing.patchAt([middle[1] / W, middle[0] / H], after);
+    change({ ...(stride < size && { shuffled: 0 }), overlap: stride < size, patch_size: size, selected });
+  }
+  function shuffle(share) {
+    if (share && half()) cut(state().p, false); // patches that share pixels make no picture when they are moved
+    hovered = null;
+    change({ shuffled: share });
   }
   const toggle = () => change({ flattened: !model.get("flattened") });
   function mark(i) {
@@ -106,34 +133,53 @@ function render({ model, el }) {
   const tokens = (n) => `${words(n)} ${n === 1 ? "token" : "tokens"}`;
   const product = (s) => `${C} × ${s.p} × ${s.p} = ${words(s.D)} numbers`;
 
+  function came(s, place) {
+    const from = s.order[place];
+    return from === place ? "" : ` Its pixels come from patch ${from}: row ${Math.floor(from / s.columns)}, column ${from % s.columns}.`;
+  }
+
   // Several changes in one frame are one sentence for the screen reader.
-  function say(what = "") {
-    news = what || news || "";
+  function say(what = news ?? (() => "")) {
+    news = what;
     paint();
   }
   function writeStatus(s) {
     if (news === null) return;
     const place = `row ${Math.floor(s.chosen / s.columns)}, column ${s.chosen % s.columns}`;
     const mean = drawing.meanColour(drawing.vectorOf(s.chosen, s));
-    page.status.textContent = `${news}Patch ${s.chosen} of ${words(s.N)}: ${place}. ${product(s)}. Mean colour ${mean}.`;
+    page.status.textContent = `${news(s)}Patch ${s.chosen} of ${words(s.N)}: ${place}. ${product(s)}. Mean colour ${mean}.` +
+      `${came(s, s.chosen)}${s.near ? ` ${placesWords(s)}` : ""}`;
     news = null;
   }
 
   function write(s) {
     const [row, column] = [Math.floor(s.shown / s.columns), s.shown % s.columns];
     page.headline.textContent = `${H} × ${W} × ${C} → ${tokens(s.N)} of ${words(s.D)} numbers`;
-    for (const radio of page.radios) radio.checked = Number(radio.value) === s.p;
-    page.button.textContent = model.get("flattened") ? "Un-flatten" : "Flatten";
+    sizeChoice.choose(s.p);
+    overlap.set(s.stride < s.p);
+    overlap.querySelector("input").disabled = !canOverlap(s.p);
+    overlap.title = canOverlap(s.p) ? "" : "Wants an even patch size, and not too many patches";
+    shares.choose(s.shuffled);
+    near.set(Boolean(s.near));
+    button.textContent = model.get("flattened") ? "Un-flatten" : "Flatten";
+    legend.write(s);
+    for (const each of answers) each.write(s);
     page.grid.setAttribute("aria-label", `Photo cut into ${s.rows} rows and ${s.columns} columns of patches. ` +
-      "Arrow keys choose a patch, plus and minus change the patch size, F flattens.");
+      `Arrow keys choose a patch, ${keys}.`);
     page.title.textContent = `Patch ${s.shown}`;
     page.sum.textContent = `Row ${row}, column ${column} → token ${row} × ${s.columns} + ${column} = ${s.shown} of ${words(s.N)}`;
     page.swatch.style.background = drawing.meanColour(s.vector);
     page.mean.textContent = `Mean colour ${drawing.meanColour(s.vector)}`;
-    page.order.textContent = C === 1 ? "As a vector: the pixels row by row." :
-      "As a vector: all its reds row by row, then all greens, then all blues.";
+    const [top, left] = drawing.cornerOf(s.shown, s);
+    const start = s.stride < s.p ? `Starts at pixel row ${top}, column ${left}.` : came(s, s.shown);
+    page.order.textContent = `${start} As a vector: ${C === 1 ? "the pixels row by row." :
+      "all its reds row by row, then all greens, then all blues."}`.trim();
     page.vectorTitle.textContent = `Its vector: ${product(s)}`;
     page.sequenceTitle.textContent = `The sequence: ${tokens(s.N)} in one long row`;
+    const count = ([side, found]) => `(${side} − ${s.p}) / ${s.stride} + 1 = ${found}`;
+    const each = H === W ? `${count([H, s.rows])} rows and columns` : `${count([H, s.rows])} rows, ${count([W, s.columns])} columns`;
+    page.sequenceWords.textContent = s.stride < s.p ? `A patch every ${s.stride} pixels: ${each}. Inside, each pixel is in four tokens.` :
+      "Row after row of the photo, read like text. The model sees this row, not the photo.";
     page.strip.setAttribute("aria-label", `The sequence of ${tokens(s.N)}; token ${s.chosen} is marked.`);
     page.stage.dataset.patches = progress === 0 ? "photo" : progress === 1 ? "sequence" : "moving";
   }
@@ -167,6 +213,7 @@ function render({ model, el }) {
     const [s, colours] = [state(), look.colours(page.root)];
     s.shown = s.hovered ?? s.chosen;
     s.vector = drawing.vectorOf(s.shown, s);
+    s.near = placed && model.get("positions") ? placeCosines(cosines, s.chosen, s) : null;
     write(s);
     writeVector(s);
     writeStatus(s);
@@ -193,10 +240,7 @@ function render({ model, el }) {
   }
 
   // Mouse and touch ----------------------------------------------------------------------------------------------------
-  const patchAt = (event) => {
-    const [s, [x, y]] = [state(), look.where(event)];
-    return Math.floor(y * s.rows) * s.columns + Math.floor(x * s.columns);
-  };
+  const patchAt = (event) => drawing.patchAt(look.where(event), state());
   const tokenAt = (event) => drawing.tokenAt(event.offsetX, event.offsetY, state(), page.strip.clientWidth);
   const show = (patch) => {
     hovered = patch;
@@ -217,8 +261,7 @@ function render({ model, el }) {
     page.vector.addEventListener(name, atNumber);
   }
   page.values.addEventListener("pointerdown", (event) => event.target.dataset.value && mark(Number(event.target.dataset.value)));
-  for (const radio of page.radios) radio.addEventListener("change", () => resize(Number(radio.value)));
-  page.button.addEventListener("click", toggle);
+  button.addEventListener("click", toggle);
 
   // Keys; each function answers whether it used the key ------------------------------------------------------------------
   function gridKey(key) {
@@ -235,21 +278,31 @@ function render({ model, el }) {
     return key in steps;
   }
   function anyKey(key) {
-    const step = { "+": 1, "=": 1, "-": -1, "_": -1 }[key] ?? 0;
-    const size = sizes[sizes.indexOf(state().p) + step];
-    if (step && size) resize(size);
-    if (key === "f" || key === "F") toggle();
-    return Boolean(step) || key === "f" || key === "F";
+    const size = sizes[sizes.indexOf(state().p) + ({ "+": 1, "=": 1, "-": -1, "_": -1 }[key] ?? 0)];
+    const does = {
+      f: toggle,
+      o: () => said.length || cut(state().p, !half()),
+      p: () => placed && change({ positions: !model.get("positions") }),
+      s: () => shuffle(SHARES[(SHARES.indexOf(state().shuffled) + 1) % SHARES.length]),
+      ...Object.fromEntries([..."+=-_"].map((sign) => [sign, () => size && cut(size, half())])),
+    }[key.toLowerCase()];
+    does?.();
+    return Boolean(does);
   }
   look.keys(page.root, ({ key, target }) =>
     (target === page.grid && gridKey(key)) || (target === page.vector && vectorKey(key)) || anyKey(key));
 
   // Changes of the model: from here, from another view of it, or from Python ---------------------------------------------
+  const moves = (s) => `${words(s.moved)} of ${words(s.N)} patches moved. ${answers.map((each) => each.words(s.shuffled)).join("")}`;
   const unfollow = look.follow(model, {
     selected: () => say(),
-    patch_size: () => say(`Patch size ${state().p}: ${tokens(state().N)}. `),
+    patch_size: () => say((s) => `Patch size ${s.p}: ${tokens(s.N)}. `),
+    overlap: () => say((s) =>
+      `Patches ${s.stride < s.p ? "overlap by half" : "lie edge to edge"}: ${tokens(s.N)}. ${s.moved ? moves(s) : ""}`),
+    shuffled: () => say(moves),
+    positions: () => say((s) => (s.near ? "Places are painted by how like their positions are. " : "The photo is back. ")),
     flattened: () => {
-      say(model.get("flattened") ? "The patches stand in one row. " : "The patches are back in the photo. ");
+      say(() => (model.get("flattened") ? "The patches stand in one row. " : "The patches are back in the photo. "));
       fly();
     },
   });
