@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-NAMES = ("mae", "dino")
+NAMES = ("supervised", "mae", "dino", "clip")
 
 
 def main() -> None:

@@ -6,7 +6,11 @@ from importlib import import_module
 
 from vit_edu.exercises.core import Exercise
 
-MODULES = ("start_here", "images_as_sequences", "embedding", "positions", "self_attention", "multi_head")
+MODULES = (
+    *("start_here", "images_as_sequences", "embedding", "positions", "self_attention", "multi_head"),
+    *("seeing_attention", "attention_flow"),
+    *("windows", "shift_mask", "window_attention", "patch_merging"),
+)
 
 ALL: dict[str, Exercise] = {
     found.name: found
