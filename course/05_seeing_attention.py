@@ -10,7 +10,7 @@
 # %% [markdown]
 # # 05 · Seeing attention
 #
-# **55 minutes. Builds on** [04 · ViT](04_vit.ipynb).
+# **55 minutes. Builds on** [04 · ViT](04_vision_transformer.ipynb).
 #
 # Attention leaves a trace. In every layer every token writes down how it shared out its attention, and these numbers
 # can be painted over the photo. The pictures are beautiful, and they are easily believed. At the end you can
@@ -252,8 +252,8 @@ plots.show_curves(range(4), far, xlabel="layer (bars: its heads)", ylabel="dista
 
 # %%
 far = {"MAE": distances(mae, small)}
-far |= {"all alike": torch.full((6, 1), equal), "3 × 3": torch.full((6, 1), window)}
-plots.show_curves(range(6), far, xlabel="layer (bars: its heads)", ylabel="distance in patches")
+far |= {"all alike": torch.full((4, 1), equal), "3 × 3": torch.full((4, 1), window)}
+plots.show_curves(range(4), far, xlabel="layer (bars: its heads)", ylabel="distance in patches")
 
 # %% [markdown]
 # Same kind of model, same pictures, another question in training. Who has to paint a missing patch must ask its
@@ -301,17 +301,17 @@ plots.show_curves(range(4), curves, "DINO: layer (bars: its heads)", "correlatio
 # %%
 mae_places, mae_things = follows(mae, small, small_puzzle)
 curves = {"same places": mae_places, "same things": mae_things}
-plots.show_curves(range(6), curves, "MAE: layer (bars: its heads)", "correlation after the shuffle")
+plots.show_curves(range(4), curves, "MAE: layer (bars: its heads)", "correlation after the shuffle")
 
 # %% [markdown]
 # Your third guess: both, and again it depends on what was learned. Most heads of DINO follow things, and hardly mind that the
-# picture is a puzzle. Most heads of MAE follow places; its deeper layers do so most.
+# picture is a puzzle. The deeper heads of MAE follow places; those of its first two layers follow both.
 #
 # Look at one head of each kind: the one that holds to places most, and the one that holds to things most. The framed
 # patch asks.
 
 # %%
-layer, head = divmod(mae_places.argmax().item(), 4)
+layer, head = divmod(mae_places.argmax().item(), mae.blocks[0].attn.num_heads)
 print(f"MAE, layer {layer}, head {head}")
 weights = explain.attention_maps(mae, to_model(small[60:61]))[layer].weights[0, head, 1:, 1:]
 plots.show_attention(small[60], weights, grid_size=(8, 8), queries=[9, 27, 44, 62])

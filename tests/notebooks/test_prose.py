@@ -22,7 +22,7 @@ APART = [  # what is no claim: code, formulas, links, images, list numerals, hea
     r"(?m)^\s*\d+\. ",
     r"(?m)^#+ .*$",
     PLACES + r"[A-Z]?\.?\d+(?:\.\d+)*(?:(?:, | and | to |–)\d+(?:\.\d+)*)*",
-    r"\b(?:19|20)\d\d\b",
+    r"\b(?:19|20)\d\ds?\b",
 ]
 CITED = re.compile(r"[A-Z][\w'’-]+(?: (?:et al\.|and [A-Z][\w'’-]+))?,? \(?(?:19|20)\d\d")
 SMALL = 12  # whole numbers up to here are words
@@ -39,7 +39,7 @@ def claims(markdown: str) -> list[str]:
     sentences = re.split(r"(?<=[.?!:])\s+(?=[A-Z*])|\n\s*\n|\n(?=[-*|>]|\d+\.)", markdown.replace("et al.", "et al\u2024"))
     found = []
     for sentence in sentences:
-        if CITED.search(sentence.replace("\u2024", ".")):
+        if CITED.search(" ".join(sentence.replace("\u2024", ".").split())):
             continue
         for pattern in APART[5:]:
             sentence = re.sub(pattern, " ", sentence)
