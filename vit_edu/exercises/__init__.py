@@ -10,6 +10,7 @@ MODULES = (
     *("start_here", "images_as_sequences", "embedding", "positions", "self_attention", "multi_head"),
     *("seeing_attention", "attention_flow"),
     *("windows", "shift_mask", "window_attention", "patch_merging"),
+    *("hybrids", "pooling"),
 )
 
 ALL: dict[str, Exercise] = {
