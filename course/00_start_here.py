@@ -35,7 +35,7 @@ from vit_edu import layers, plots
 from vit_edu.widgets import PatchExplorer
 
 photos = vit_edu.load_dataset("photos")
-plots.show_images(photos.images, photos.names)
+plots.plot_images(photos.images, photos.names)
 
 # %% [markdown]
 # ## Its patches
@@ -62,7 +62,7 @@ PatchExplorer(cat, patch_size=32)
 
 # %%
 patches = layers.patchify(cat[None], patch_size=32)[0].reshape(-1, 3, 32, 32)
-plots.show_sequence(patches)
+plots.plot_sequence(patches)
 
 # %% tags=["nbval-check-output"]
 print(f"{len(patches)} patches, each of {patches[0].numel()} numbers: 3 colours × 32 × 32 pixels")
@@ -164,7 +164,7 @@ for patch_size in (112, 56, 32, 16, 8):
 #   widgets, and says what to do about each problem.
 # - **Lost in your own changes?** Your file is yours, the kit never overwrites it. To start a lesson afresh, rename or
 #   delete your file and start the kit again (`make lab` or `vit-edu lab`).
-# - **What does this function do?** Put a question mark behind its name in a cell: `plots.show_images?`
+# - **What does this function do?** Put a question mark behind its name in a cell: `plots.plot_images?`
 # - **The machine**: two processor cores and 2 GB of memory are enough for one lesson at a time: shut down its kernel
 #   (Kernel → Shut Down Kernel) before you open the next. Everything the lessons need came with the kit.
 #

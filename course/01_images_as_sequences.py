@@ -43,7 +43,7 @@ from vit_edu import plots
 from vit_edu.widgets import PatchExplorer
 
 photos = vit_edu.load_dataset("photos")
-plots.show_images(photos.images, photos.names)
+plots.plot_images(photos.images, photos.names)
 
 # %% [markdown]
 # A block of numbers with a shape is a **tensor**. PyTorch stores an image as a tensor **(C, H, W)**: channels, height,
@@ -59,7 +59,7 @@ print("top left pixel:", cat[:, 0, 0].tolist())
 # other.
 
 # %%
-plots.show_images(cat[:, None], titles=["cat[0], red", "cat[1], green", "cat[2], blue"])
+plots.plot_images(cat[:, None], titles=["cat[0], red", "cat[1], green", "cat[2], blue"])
 
 # %% [markdown]
 # Files, PIL and matplotlib keep (H, W, C), the three colours of a pixel side by side. `permute(2, 0, 1)` goes from
@@ -78,7 +78,7 @@ PatchExplorer(cat, patch_size=32)
 
 # %%
 small = torch.arange(16).reshape(4, 4)
-plots.show_matrix(small, numbers=True, title="pixel numbers")
+plots.plot_matrix(small, numbers=True, title="pixel numbers")
 
 # %% [markdown]
 # Cut it into patches of 2 × 2. The first one should be 0, 1, 4, 5. Four patches of 2 × 2: does `reshape(4, 2, 2)` do
@@ -127,10 +127,10 @@ print("the same:", torch.equal(flat, in_one_sentence))
 # shape is right, so no error warns you.
 
 # %%
-plots.show_sequence(cat.reshape(49, 3, 32, 32)[:14])
+plots.plot_sequence(cat.reshape(49, 3, 32, 32)[:14])
 
 # %%
-plots.show_sequence(rearrange(cat, "c (rows p) (columns q) -> (rows columns) c p q", p=32, q=32)[:14])
+plots.plot_sequence(rearrange(cat, "c (rows p) (columns q) -> (rows columns) c p q", p=32, q=32)[:14])
 
 # %% [markdown]
 # Each of these false patches holds 3 · 32 · 32 = 3072 numbers of the red channel in a row: nearly 14 lines of the photo,
@@ -202,7 +202,7 @@ print("unpatchify undoes patchify:", torch.equal(unpatchify(patches, 16, (14, 14
 
 # %%
 backwards = unpatchify(patches.flip(1), 16, (14, 14))
-plots.show_images([image[0], backwards[0]], titles=["the cat", "the sequence backwards"])
+plots.plot_images([image[0], backwards[0]], titles=["the cat", "the sequence backwards"])
 
 # %% [markdown]
 # Not quite: the *patches* stand in reverse order, but each of them is still upright.
@@ -270,7 +270,7 @@ print(tuple(tokens.shape), "| equal to the convolution:", torch.allclose(tokens,
 # %%
 order = torch.randperm(196)
 puzzle = unpatchify(patches[:, order], 16, (14, 14))
-plots.show_images([image[0], puzzle[0]], titles=["the cat", "the same patches, shuffled"])
+plots.plot_images([image[0], puzzle[0]], titles=["the cat", "the same patches, shuffled"])
 
 # %% tags=["nbval-check-output"]
 puzzle_tokens = embed_patches(puzzle, conv.weight, conv.bias)
@@ -340,7 +340,7 @@ print("still the same tokens:", torch.allclose(puzzle_sequence[:, 1:], shuffled,
 # %%
 place = torch.arange(14)
 waves = {f"frequency {f:g}": torch.sin(place * f) for f in (1, 0.316, 0.1, 0.0316)}
-plots.show_curves(place, waves, xlabel="column x", ylabel="sin(frequency · x)")
+plots.plot_curves(place, waves, xlabel="column x", ylabel="sin(frequency · x)")
 
 # %% [markdown]
 # The code of **MAE** does this in two dimensions (*masked autoencoder*: a ViT that learns from photos without names,
@@ -383,7 +383,7 @@ sincos_position = vit_edu.check("sincos_position", sincos_position)
 # **Predict** the pattern before you run a cell. First the learned table, before any learning:
 
 # %%
-plots.show_positions(0.02 * torch.randn(49, 192), (7, 7))
+plots.plot_positions(0.02 * torch.randn(49, 192), (7, 7))
 
 # %% [markdown]
 # Now the places numbered in one line, 0 to 48, as for words in a sentence. Who are the neighbours of place 24, in the
@@ -391,14 +391,14 @@ plots.show_positions(0.02 * torch.randn(49, 192), (7, 7))
 
 # %%
 in_a_line = sincos_position((1, 49), 192)
-plots.show_positions(in_a_line, (7, 7))
+plots.plot_positions(in_a_line, (7, 7))
 
 # %% [markdown]
 # And in two dimensions:
 
 # %%
 in_a_grid = sincos_position((7, 7), 192)
-plots.show_positions(in_a_grid, (7, 7))
+plots.plot_positions(in_a_grid, (7, 7))
 
 # %% tags=["nbval-check-output"]
 for name, table in {"in a line": in_a_line, "in a grid": in_a_grid}.items():
@@ -418,7 +418,7 @@ for name, table in {"in a line": in_a_line, "in a grid": in_a_grid}.items():
 # %%
 emoji = vit_edu.load_dataset("emoji", split="train")
 few = emoji.images[torch.linspace(0, len(emoji) - 1, 8).long()]
-plots.show_images(few)
+plots.plot_images(few)
 
 # %% tags=["nbval-check-output"]
 batch = few / 255
@@ -492,7 +492,7 @@ results = {"the cat": X, "random, D = 768": random_768, "random, D = 192": rando
 results |= {f"chosen, D = {D}": recovered for D, recovered in chosen.items()}
 pictures = unpatchify(torch.stack(list(results.values())), 16, (14, 14))
 eye = pictures[:, :, 32:144, 16:128].clamp(0, 1)  # a closer look
-plots.show_images(eye, titles=list(results), columns=4)
+plots.plot_images(eye, titles=list(results), columns=4)
 
 # %% [markdown]
 # The same number of numbers, other directions: at D = 192 you need a magnifying glass to see a difference. A token of
@@ -503,7 +503,7 @@ plots.show_images(eye, titles=list(results), columns=4)
 first = directions[:, :28].T.reshape(28, 3, 16, 16)
 first = 0.5 + 0.5 * first / first.abs().amax((1, 2, 3), keepdim=True)  # from -1..1 to 0..1
 words = "28 pictures of 16 by 16 pixels: even colours, slow waves, faster ones."
-plots.show_images(first, columns=14, alt=words)
+plots.plot_images(first, columns=14, alt=words)
 
 # %% [markdown]
 # First an even colour, then slow waves in all directions, then faster ones. Now open the ViT paper at Figure 7, left:

@@ -52,7 +52,7 @@ photo = photos.images[photos.names.index("astronaut")].float() / 255  # (3, 224,
 patches = layers.patchify(photo[None], patch_size=16)[0]  # (196, 768)
 colours = patches.view(196, 3, 256).mean(dim=-1)  # (196, 3)
 tokens = F.normalize(colours - colours.mean(dim=0), dim=-1)
-plots.show_patch_grid(photo, patch_size=16)
+plots.plot_patch_grid(photo, patch_size=16)
 
 # %% [markdown]
 # How well do two tokens fit? Multiply them number by number and add up: the **dot product**. It is large when both
@@ -79,7 +79,7 @@ print("every row sums to 1:", torch.allclose(weights.sum(dim=-1), torch.ones(196
 
 # %%
 queries = [15, 35, 90, 171]  # background, hair, chin, suit
-plots.show_attention(photo, weights, grid_size=(14, 14), queries=queries)
+plots.plot_attention(photo, weights, grid_size=(14, 14), queries=queries)
 
 # %% [markdown]
 # No training, no labels, and the suit finds the suit, wherever it lies. The hair finds the hair (and other brown
@@ -102,7 +102,7 @@ pictures = [photo]
 for sharpness in (0.0, 2.0, 8.0, 20_000.0):
     fetched = (sharpness * scores).softmax(dim=-1) @ patches  # (196, 196) @ (196, 768)
     pictures.append(layers.unpatchify(fetched[None], 16, (14, 14))[0])
-plots.show_images(pictures, titles=["the photo", "0", "2", "8", "20 000"], columns=5)
+plots.plot_images(pictures, titles=["the photo", "0", "2", "8", "20 000"], columns=5)
 
 # %% [markdown]
 # With 0 all scores are equal, and everybody fetches the same mean of everything. With 20 000 each patch hears only the
@@ -150,7 +150,7 @@ for d in widths:
 
 # %%
 curves = {"no scaling": largest, "divided by √d": largest_scaled}
-plots.show_curves(widths, curves, xlabel="width d of queries and keys", ylabel="largest of 16 weights", log=True)
+plots.plot_curves(widths, curves, xlabel="width d of queries and keys", ylabel="largest of 16 weights", log=True)
 
 # %% [markdown]
 # A dot product adds up d random terms of variance 1. Variances add, so the sum has variance d and spreads like √d. The
@@ -222,7 +222,7 @@ print("equal to torch:", torch.allclose(output, F.scaled_dot_product_attention(q
 C, h = 12, 3
 names = [f"{part}{head}" for part in "qkv" for head in range(h) for _ in range(C // h)]
 owners = torch.tensor([[3 * "qkv".index(name[0]) + int(name[1]) for name in names]])
-plots.show_matrix(
+plots.plot_matrix(
     owners.repeat(2, 1),
     rows=["", ""],
     columns=names,
@@ -438,7 +438,7 @@ for name, image in {"noisy": noisy, "mean of 3 x 3": blurred, "attention": clean
     print(f"{name:13}: {-10 * ((image - clean) ** 2).mean().log10():.1f} dB")
 
 # %%
-plots.show_images(
+plots.plot_images(
     [image.clamp(0, 1) for image in (clean, noisy, blurred, cleaned)],
     titles=["clean", "noisy", "mean of 3 × 3", "attention, untrained"],
 )
@@ -507,4 +507,4 @@ print(f"heads before q, k, v: off by {(wrong - right).norm() / right.norm():.0%}
 # gives the same numbers. You need, for each query, the largest score so far, the sum of exps so far, and the output so
 # far; and a way to correct all three when a larger score arrives.
 #
-# **Next:** lesson 03, the encoder block (planned).
+# **Next:** [03 · The encoder block](03_encoder_block.ipynb).

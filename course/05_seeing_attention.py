@@ -56,7 +56,7 @@ colours = torch.randint(0, 256, (len(emoji), 3, 1, 1))
 pictures = emoji.over(colours)  # uint8 (B, 3, 64, 64)
 names = ["rooster", "balloon", "fish", "lobster", "sailboat", "ring"]
 chosen = [emoji.names.index(name) for name in names]
-plots.show_images(pictures[chosen], names)
+plots.plot_images(pictures[chosen], names)
 
 # %% [markdown]
 # `return_intermediates`, or `explain.attention_maps` for short, hands out the weights of each layer. (The model then
@@ -126,7 +126,7 @@ heads = class_attention_map(maps[-1].weights, (8, 8))  # (6, 4, 8, 8)
 shown = []
 for picture, four in zip(pictures[chosen[:4]], heads):
     shown += [picture / 255, *(lit(picture, head) for head in four)]
-plots.show_images(shown, titles=["picture", "head 0", "head 1", "head 2", "head 3"] * 4, columns=5)
+plots.plot_images(shown, titles=["picture", "head 0", "head 1", "head 2", "head 3"] * 4, columns=5)
 
 # %% [markdown]
 # Every head has another interest: one takes the body of the rooster, another its comb, a third its feet. Caron et al. 2021
@@ -241,7 +241,7 @@ def distances(model, pictures):
 
 far = {"labels": distances(labels, small), "DINO": distances(dino, pictures[some])}
 far |= {"all alike": torch.full((4, 1), equal), "3 × 3": torch.full((4, 1), window)}
-plots.show_curves(range(4), far, xlabel="layer (bars: its heads)", ylabel="distance in patches")
+plots.plot_curves(range(4), far, xlabel="layer (bars: its heads)", ylabel="distance in patches")
 
 # %% [markdown]
 # Nothing near, from the first layer on. In the models of Dosovitskiy et al. 2021 low layers have heads that look near and
@@ -253,7 +253,7 @@ plots.show_curves(range(4), far, xlabel="layer (bars: its heads)", ylabel="dista
 # %%
 far = {"MAE": distances(mae, small)}
 far |= {"all alike": torch.full((4, 1), equal), "3 × 3": torch.full((4, 1), window)}
-plots.show_curves(range(4), far, xlabel="layer (bars: its heads)", ylabel="distance in patches")
+plots.plot_curves(range(4), far, xlabel="layer (bars: its heads)", ylabel="distance in patches")
 
 # %% [markdown]
 # Same kind of model, same pictures, another question in training. Who has to paint a missing patch must ask its
@@ -272,7 +272,7 @@ patchify, unpatchify = vit_edu.mine("patchify"), vit_edu.mine("unpatchify")
 order = torch.randperm(64)
 puzzle = unpatchify(patchify(pictures.float()[some], 8)[:, order], 8, (8, 8))
 small_puzzle = unpatchify(patchify(small.float(), 4)[:, order], 4, (8, 8))
-plots.show_images([pictures[some[60]], puzzle[60].to(torch.uint8)], titles=["picture", "shuffled"])
+plots.plot_images([pictures[some[60]], puzzle[60].to(torch.uint8)], titles=["picture", "shuffled"])
 
 
 # %%
@@ -296,12 +296,12 @@ def follows(model, pictures, puzzles):
 
 dino_places, dino_things = follows(dino, pictures[some], puzzle)
 curves = {"same places": dino_places, "same things": dino_things}
-plots.show_curves(range(4), curves, "DINO: layer (bars: its heads)", "correlation after the shuffle")
+plots.plot_curves(range(4), curves, "DINO: layer (bars: its heads)", "correlation after the shuffle")
 
 # %%
 mae_places, mae_things = follows(mae, small, small_puzzle)
 curves = {"same places": mae_places, "same things": mae_things}
-plots.show_curves(range(4), curves, "MAE: layer (bars: its heads)", "correlation after the shuffle")
+plots.plot_curves(range(4), curves, "MAE: layer (bars: its heads)", "correlation after the shuffle")
 
 # %% [markdown]
 # Your third guess: both, and again it depends on what was learned. Most heads of DINO follow things, and hardly mind that the
@@ -314,13 +314,13 @@ plots.show_curves(range(4), curves, "MAE: layer (bars: its heads)", "correlation
 layer, head = divmod(mae_places.argmax().item(), mae.blocks[0].attn.num_heads)
 print(f"MAE, layer {layer}, head {head}")
 weights = explain.attention_maps(mae, to_model(small[60:61]))[layer].weights[0, head, 1:, 1:]
-plots.show_attention(small[60], weights, grid_size=(8, 8), queries=[9, 27, 44, 62])
+plots.plot_attention(small[60], weights, grid_size=(8, 8), queries=[9, 27, 44, 62])
 
 # %%
 layer, head = divmod(dino_things.argmax().item(), 4)
 print(f"DINO, layer {layer}, head {head}")
 weights = explain.attention_maps(dino, to_model(pictures[some[60:61]]))[layer].weights[0, head, 1:, 1:]
-plots.show_attention(pictures[some[60]], weights, grid_size=(8, 8), queries=[9, 27, 44, 62])
+plots.plot_attention(pictures[some[60]], weights, grid_size=(8, 8), queries=[9, 27, 44, 62])
 
 # %% [markdown]
 # The first is nearly a convolution. The second goes to the filling, whoever asks and wherever it lies; patches of the shell
@@ -383,7 +383,7 @@ weights, shown = [one.weights for one in maps], []
 upto = [rollout(weights[:depth])[:, 0, 1:].view(-1, 8, 8) for depth in (1, 2, 3, 4)]
 for n, i in enumerate(chosen[:3]):
     shown += [pictures[i] / 255, *(lit(pictures[i], share[n]) for share in upto)]
-plots.show_images(shown, titles=["picture", "layer 0", "0 to 1", "0 to 2", "0 to 3"] * 3, columns=5)
+plots.plot_images(shown, titles=["picture", "layer 0", "0 to 1", "0 to 2", "0 to 3"] * 3, columns=5)
 
 # %% [markdown]
 # It changes less and less: means of means. Keep two things in mind that the formula leaves out. The MLPs are not in it. And
@@ -708,7 +708,7 @@ for n in (0, 7, 14, 21):
     maps_of = [last[n].mean(dim=0), candidates["rollout"][n].view(8, 8), fall[n].abs().view(8, 8)]
     picture = ((tried[n] + 1) * 127.5).round().to(torch.uint8)
     rows += [picture / 255, *(lit(picture, share) for share in maps_of)]
-plots.show_images(rows, titles=["picture", "last layer", "rollout", "what matters"] * 4, columns=4)
+plots.plot_images(rows, titles=["picture", "last layer", "rollout", "what matters"] * 4, columns=4)
 
 # %% [markdown]
 # ## What the papers say
@@ -759,7 +759,7 @@ for i, share in zip(chosen, flat):
 for i, share in zip(chosen, heads[:3, 2]):
     shown.append(lit(pictures[i], share))
     titles.append(f"trained: {share.max() / share.mean():.1f} × the mean")
-plots.show_images(shown, titles=titles, columns=3)
+plots.plot_images(shown, titles=titles, columns=3)
 
 # %% [markdown]
 # ## In five lines

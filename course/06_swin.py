@@ -10,7 +10,7 @@
 # %% [markdown]
 # # 06 · Swin: attention in windows that move
 #
-# **60 minutes. Builds on** 04, the whole ViT.
+# **60 minutes. Builds on** [04 · ViT](04_vision_transformer.ipynb).
 #
 # In a ViT every patch looks at every other. That is what it is good at, and what makes large images dear. Swin looks at
 # a small window at a time, and moves the windows from block to block. At the end you can
@@ -106,7 +106,7 @@ for n in (14, 28, 56, 84):
 # %%
 photos = vit_edu.load_dataset("photos")
 cat = photos.images[photos.names.index("cat")].float() / 255  # (3, 224, 224)
-plots.show_patch_grid(cat, patch_size=56)
+plots.plot_patch_grid(cat, patch_size=56)
 
 # %% [markdown]
 # ### Exercise · window_partition
@@ -155,7 +155,7 @@ print("there and back:", torch.equal(layers.window_reverse(windows, (4, 3), (8, 
 
 # %%
 names = ["0,0", "0,1", "0,2", "1,0", "1,1", "1,2"]
-plots.show_matrix(
+plots.plot_matrix(
     layers.relative_position_index((2, 3)),
     rows=names,
     columns=names,
@@ -202,7 +202,7 @@ for name, table in {"near": near, "left": left}.items():
     for where, query in {"corner": 0, "middle": 24, "right edge": 27}.items():
         maps.append((weights[query] / weights[query].max()).view(1, 7, 7))
         titles.append(f"{name}: {where}")
-plots.show_images(maps, titles=titles, columns=6)
+plots.plot_images(maps, titles=titles, columns=6)
 
 # %% [markdown]
 # One small table serves every query, every window and every image size: a Swin has no grid of positions to resize.
@@ -250,7 +250,7 @@ def lit(image, tokens):
 pixel = (100, 60)
 alone = touched(build(without_shift), cat, pixel)
 print(f"{int(alone.sum())} of {alone.numel()} tokens change")
-plots.show_images([lit(cat, alone)], titles=["eight blocks, one window"])
+plots.plot_images([lit(cat, alone)], titles=["eight blocks, one window"])
 
 # %% [markdown]
 # One window of sixteen, however many blocks follow. Sixteen small networks run side by side and do not know of each
@@ -290,7 +290,7 @@ print("taken back:", torch.equal(shifted.roll((2, 2), dims=(1, 2)), numbers))
 
 # %%
 bands = torch.tensor([0, 0, 0, 0, 1, 1, 2, 2])  # 8 tokens a side, windows of 4, shifted by 2
-plots.show_matrix(3 * bands[:, None] + bands, numbers=True, title="regions after the shift, windows of 4 × 4")
+plots.plot_matrix(3 * bands[:, None] + bands, numbers=True, title="regions after the shift, windows of 4 × 4")
 
 # %% [markdown]
 # Two tokens of a window may attend to each other if they are of one region. For all others something is added to the
@@ -338,7 +338,7 @@ print("mask", tuple(mask.shape), "| as the walk through all", mask.numel(), "pai
 print("tokens that a token may see, by window:", [int((mask[w] == 0).sum(-1).float().mean()) for w in range(4)])
 
 # %%
-plots.show_images(
+plots.plot_images(
     0.85 * (mask == 0).float()[:, None], titles=[f"window {w}" for w in range(4)], alt="Four masks of 16 by 16, light where "
     "attention may go: all of window 0; in windows 1 and 2 half; in window 3 a quarter, each region by itself."
 )  # fmt: skip
@@ -545,7 +545,7 @@ del theirs_t, kits_t, swin_t
 pictures = {f"{d} block{'s' * (d > 1)}": touched(build(WindowAttention, d), cat, pixel) for d in (1, 2, 3, 6)}
 for name, tokens in pictures.items():
     print(f"{name:8}: {int(tokens.sum()):3} of {tokens.numel()} tokens change")
-plots.show_images([lit(cat, tokens) for tokens in pictures.values()], titles=list(pictures))
+plots.plot_images([lit(cat, tokens) for tokens in pictures.values()], titles=list(pictures))
 
 # %% [markdown]
 # One window; then the four shifted windows that it touches; then all windows that these touch. A ViT reaches everything
@@ -606,7 +606,7 @@ for name, model in fields.items():
         print(f"{name:8} {game:18}: the same answer {torch.allclose(answer_of(model, after), before, atol=1e-12)}")
 
 # %%
-plots.show_images([small, (rolled[0] + 1) / 2, (shuffled[0] + 1) / 2], titles=["the cat", "rolled", "shuffled"])
+plots.plot_images([small, (rolled[0] + 1) / 2, (shuffled[0] + 1) / 2], titles=["the cat", "rolled", "shuffled"])
 
 # %% [markdown]
 # Not *nearly* the same: equal to rounding, with any weights, trained or not. Without the mask the map is a world without
@@ -628,7 +628,7 @@ def spots(n, generator):
 
 
 examples, _ = spots(3, torch.Generator().manual_seed(1))
-plots.show_images(0.2 + 0.3 * (examples + 1), titles=["side by side"] * 3 + ["far apart"] * 3)
+plots.plot_images(0.2 + 0.3 * (examples + 1), titles=["side by side"] * 3 + ["far apart"] * 3)
 
 # %% [markdown]
 # Two blocks, a window of 4, some seconds of training each. The answer is read from the largest features instead of
@@ -666,7 +666,7 @@ for name, attention in {"no shift": without_shift_mine, "no mask": WithoutMask, 
     print(f"{name:8}: {right:.0%} right")
 
 # %%
-plots.show_curves(range(5, 121, 5), curves, xlabel="step", ylabel="loss")
+plots.plot_curves(range(5, 121, 5), curves, xlabel="step", ylabel="loss")
 
 # %% [markdown]
 # Guessing gives half of them right. Of course this task was made to show it. How much do real photos mind? In Liu et al.
@@ -776,7 +776,6 @@ with torch.no_grad():
 # - **W-MSA, SW-MSA**: multi-head self-attention in windows, and in shifted windows.
 # - **cyclic shift**: moving a map so that what leaves at one side comes in at the other.
 # - **shift mask**: what is added to the scores so that tokens brought together by the cyclic shift do not attend.
-# - **relative position bias**: a learned number for each step from query to key, added to the score.
 # - **patch merging**: laying four neighbouring tokens side by side and projecting them to one of twice the width.
 # - **stage**: blocks that work on a map of one size.
 #
@@ -787,4 +786,4 @@ with torch.no_grad():
 # bottom and right, then shift, and cut the padding off at the end. Compare with `layers.WindowAttention`. Do the padded
 # tokens need a mask?
 #
-# **Next:** lesson 07, where convolutions and attention share the work.
+# **Next:** [07 · Hybrids](07_hybrids.ipynb), where convolutions and attention share the work.

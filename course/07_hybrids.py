@@ -10,7 +10,7 @@
 # %% [markdown]
 # # 07 · Hybrids, and "why is my ViT so poor?"
 #
-# **60 minutes. Builds on** lessons 04 (ViT) and 06 (Swin).
+# **60 minutes. Builds on** [04 · ViT](04_vision_transformer.ipynb) and [06 · Swin](06_swin.ipynb).
 #
 # You train a ViT on your own few thousand pictures, and a plain CNN beats it. Is it a bug? Mostly it is not: a
 # convolution *knows* something about pictures that attention has to learn from them. This lesson says what, builds the
@@ -62,7 +62,7 @@ def edges(image):
 
 left, right = photo[:, :, :184], photo[:, :, 40:]  # two pictures of 224 × 184
 shown = [left, edges(left).abs().clamp(0, 1), right, edges(right).abs().clamp(0, 1)]
-plots.show_images(shown, titles=["a photo", "its edges", "the camera moved", "its edges"], columns=4)
+plots.plot_images(shown, titles=["a photo", "its edges", "the camera moved", "its edges"], columns=4)
 
 # %% tags=["nbval-check-output"]
 there, here = edges(left)[..., 41:-1], edges(right)[..., 1:-41]  # the same piece of the world, without rims
@@ -77,7 +77,7 @@ print("the edges have moved along:", torch.allclose(there, here, atol=1e-6))
 pixels = torch.eye(16).view(16, 1, 4, 4)  # one lit pixel in each image
 nine = torch.arange(1.0, 10).view(1, 1, 3, 3)
 matrix = F.conv2d(pixels, nine, padding=1).view(16, 16).T  # (outputs, inputs)
-plots.show_matrix(
+plots.plot_matrix(
     matrix,
     title="a convolution as a matrix",
     alt="A matrix of 16 by 16: three bands of three lines each along the diagonal, nought everywhere else.",
@@ -151,7 +151,7 @@ curves = {}
 with torch.no_grad():
     for name, (network, step) in networks.items():
         curves[name] = [alike(network, step, move) for move in moves]
-plots.show_curves(moves, curves, xlabel="pixels moved", ylabel="how alike the tokens stay")
+plots.plot_curves(moves, curves, xlabel="pixels moved", ylabel="how alike the tokens stay")
 
 # %% [markdown]
 # *Four small convolutions are no better than one large one*: their curve lies even lower. Both put one token every 16
@@ -471,11 +471,11 @@ places = torch.arange(36.0).view(1, 1, 6, 6)
 sequence_of = torch.zeros(36)
 for number, sequence in enumerate(mobile_unfold(places, 2)[0, :, :, 0].long()):
     sequence_of[sequence] = number
-plots.show_matrix(sequence_of.view(6, 6), numbers=True, title="the sequence of each pixel, patches of 2 × 2")
+plots.plot_matrix(sequence_of.view(6, 6), numbers=True, title="the sequence of each pixel, patches of 2 × 2")
 
 # %%
 four_photos = mobile_unfold(photo[None], 2)[0].transpose(1, 2).reshape(4, 3, 112, 112)
-plots.show_images(four_photos, titles=[f"sequence {number}" for number in range(4)], columns=4)
+plots.plot_images(four_photos, titles=[f"sequence {number}" for number in range(4)], columns=4)
 
 # %% [markdown]
 # Four photos of half the size: every sequence is a whole picture, and attends as one. (Swin cuts the other way: its
@@ -574,7 +574,7 @@ print(f"MyCCT, 60 steps:          {cct_accuracy:.0%}")
 print(f"nearest pictures, pixels: {accuracy(nearest, answers):.0%}, nothing trained")
 
 # %%
-plots.show_curves(range(1, 61), {"ViT": vit_losses, "MyCCT": cct_losses}, xlabel="step", ylabel="loss")
+plots.plot_curves(range(1, 61), {"ViT": vit_losses, "MyCCT": cct_losses}, xlabel="step", ylabel="loss")
 
 # %% [markdown]
 # Look at the last of the three lines first: a vote of the nearest of the 300 pictures, pixel by pixel, beats both. After
@@ -592,7 +592,7 @@ wrong = {name: 100 * (1 - torch.tensor(of_model)) for name, of_model in lab.item
 seeds, steps = len(lab["ViT"][0]), laboratory.SIZES["laptop"].steps
 print(f"{steps:,} steps for each model and each number of pictures, {seeds} seed{'s' * (seeds > 1)}")
 labels = {"xlabel": "pictures to learn from", "ylabel": "% wrong of 2,000 new ones"}
-plots.show_curves(numbers, wrong, log=True, **labels)
+plots.plot_curves(numbers, wrong, log=True, **labels)
 
 # %% [markdown]
 # **Read the plot before you go on.** Who leads at the left, who at the right? Does the gap close? What would a pure
@@ -656,7 +656,7 @@ def one_batch(ending=lambda logits: logits, steps=40):
 
 
 by_heart = {"logits": one_batch(), "softmax twice": one_batch(lambda logits: logits.softmax(dim=-1))}
-plots.show_curves(range(1, 41), by_heart, xlabel="step, always the same 32 pictures", ylabel="loss")
+plots.plot_curves(range(1, 41), by_heart, xlabel="step, always the same 32 pictures", ylabel="loss")
 
 # %% tags=["nbval-check-output"]
 certain = torch.tensor([[1.0] + [0.0] * 9])  # the best that a softmax can hand over: all on the right class
@@ -742,7 +742,7 @@ def shuffled(pictures):
 
 
 five = plain(clothes)[::60]
-plots.show_images(torch.cat([five, shuffled(five)]) / 2 + 0.5, columns=5)
+plots.plot_images(torch.cat([five, shuffled(five)]) / 2 + 0.5, columns=5)
 
 # %%
 _, vit_shuffled = learn(new_vit(), look=shuffled)
@@ -828,4 +828,4 @@ print("the same gradient, so the same next step: ", torch.allclose(*gradients))
 # 9,000 pictures? Find the number of steps at which the two change places, if they do. Then shuffle *whole rows* of pixels:
 # predict first who suffers, and say why.
 #
-# **Next:** lesson 08, transfer: borrow what others have learned.
+# **Next:** lesson 08, transfer (planned): borrow what others have learned.

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from vit_edu.plots import Picture, show_curves
+from vit_edu.plots import Picture, plot_curves
 from vit_edu.training.recipes import laboratory
 from vit_edu.training.records import read, spread, values
 
@@ -88,8 +88,8 @@ def pictures() -> dict[str, Picture]:
     curves = {start: [tuned(start, "fashion/test", share) for share in SHARES] for start in STARTS}
     axes = "labels of Fashion-MNIST that are used, %", "accuracy on its test pictures"
     return {
-        "transfer.png": show_curves(shares, curves, *axes, log=True),
-        "bias.png": show_curves(sizes, grid(), "pictures of Fashion-MNIST", "accuracy", log=True),
+        "transfer.png": plot_curves(shares, curves, *axes, log=True),
+        "bias.png": plot_curves(sizes, grid(), "pictures of Fashion-MNIST", "accuracy", log=True),
     }
 
 

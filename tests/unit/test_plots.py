@@ -31,7 +31,7 @@ def titles(picture):
 
 
 def test_a_picture_is_a_small_png_with_its_words(image, tmp_path):
-    picture = plots.show_images(image, alt='"noise" < 1')
+    picture = plots.plot_images(image, alt='"noise" < 1')
     data, metadata = picture._repr_mimebundle_()
     assert data["text/plain"] == repr(picture) == '"noise" < 1'
     alt, source = re.fullmatch(r'<img alt="(.*)" src="data:image/png;base64,(.*)">', data["text/html"]).groups()
@@ -46,13 +46,13 @@ def test_a_picture_is_a_small_png_with_its_words(image, tmp_path):
 
 def test_a_picture_that_compresses_badly_stays_below_the_limit():
     noise = torch.randint(0, 256, (8, 3, 224, 224), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    assert len(plots.show_images(noise[:3], columns=4).png) <= plots.picture.LARGEST
+    assert len(plots.plot_images(noise[:3], columns=4).png) <= plots.picture.LARGEST
 
 
 @pytest.mark.parametrize("scale", [1, 255.0])
 def test_images_are_drawn_as_they_are(image, scale):
     images = torch.stack([image, image.flip(0)]) if scale == 1 else torch.stack([image, image.flip(0)]) / scale
-    picture = plots.show_images(images, titles=["one", "two"])
+    picture = plots.plot_images(images, titles=["one", "two"])
     np.testing.assert_allclose(drawn(picture, 0), as_pixels(image), atol=1e-6)
     np.testing.assert_allclose(drawn(picture, 1), as_pixels(image.flip(0)), atol=1e-6)
     assert titles(picture) == ["one", "two"]
@@ -60,13 +60,13 @@ def test_images_are_drawn_as_they_are(image, scale):
 
 
 def test_grey_images_and_lists_of_sizes(image):
-    picture = plots.show_images([image[:1], image[:, :4]])
+    picture = plots.plot_images([image[:1], image[:, :4]])
     np.testing.assert_allclose(drawn(picture), as_pixels(image[:1].expand(3, -1, -1)), atol=1e-6)
     assert "4 by 12 and 8 by 12 pixels" in picture.alt
 
 
 def test_the_patch_grid_lays_the_patches_apart_in_order(image):
-    picture = plots.show_patch_grid(image, patch_size=4)
+    picture = plots.plot_patch_grid(image, patch_size=4)
     whole, apart = drawn(picture, 0), drawn(picture, 1)
     np.testing.assert_allclose(whole, as_pixels(image), atol=1e-6)
     patches = layers.patchify(image[None], 4)[0].reshape(6, 3, 4, 4)
@@ -80,7 +80,7 @@ def test_the_patch_grid_lays_the_patches_apart_in_order(image):
 
 def test_the_sequence_wraps_and_keeps_its_order(image):
     patches = layers.patchify(image[None], 4)[0].reshape(6, 3, 4, 4)
-    picture = plots.show_sequence(patches, columns=4)
+    picture = plots.plot_sequence(patches, columns=4)
     assert len(picture.figure.axes) == 2
     np.testing.assert_allclose(drawn(picture, 1)[:, :4], as_pixels(patches[4]), atol=1e-6)
     assert [text.get_text() for axes in picture.figure.axes for text in axes.texts] == list("012345")
@@ -89,14 +89,14 @@ def test_the_sequence_wraps_and_keeps_its_order(image):
 
 def test_the_matrix_its_names_and_its_extremes():
     matrix = torch.tensor([[1.0, 2.0, -7.5], [0.0, 9.0, 3.0]], requires_grad=True)
-    picture = plots.show_matrix(matrix, rows=["a", "b"], columns=["x", "y", "z"], title="scores", numbers=True)
+    picture = plots.plot_matrix(matrix, rows=["a", "b"], columns=["x", "y", "z"], title="scores", numbers=True)
     axes = picture.figure.axes[0]
     np.testing.assert_array_equal(drawn(picture), matrix.detach().numpy())
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["x", "y", "z"]
     assert [text.get_text() for text in axes.texts] == ["1", "2", "-7.5", "0", "9", "3"]
     assert len(picture.figure.axes) == 1  # the numbers are written: no colour bar
-    assert len(plots.show_matrix(matrix).figure.axes) == 2
+    assert len(plots.plot_matrix(matrix).figure.axes) == 2
     assert "2 rows and 3 columns" in picture.alt
     assert "smallest number is -7.5 (row 0, column 2)" in picture.alt
     assert "largest 9 (row 1, column 1)" in picture.alt
@@ -105,7 +105,7 @@ def test_the_matrix_its_names_and_its_extremes():
 def test_attention_lights_the_patch_that_is_looked_at(image):
     weights = torch.full((6, 6), 0.1)
     weights[0, 4] = 0.5
-    picture = plots.show_attention(image, weights, grid_size=(2, 3), queries=[0, 5])
+    picture = plots.plot_attention(image, weights, grid_size=(2, 3), queries=[0, 5])
     lit, whole = drawn(picture), as_pixels(image)
     np.testing.assert_allclose(lit[4:8, 4:8], whole[4:8, 4:8], atol=1e-6)  # patch 4: row 1, column 1
     np.testing.assert_allclose(lit[:4, :4], whole[:4, :4] * (0.12 + 0.88 * 0.2), atol=1e-6)
@@ -118,7 +118,7 @@ def test_attention_lights_the_patch_that_is_looked_at(image):
 def test_the_frame_of_the_asking_patch_shows_on_any_colour():
     for colour in torch.tensor([[255, 255, 255], [0, 0, 0], [232, 89, 12], [128, 128, 128]], dtype=torch.uint8):
         flat = colour[:, None, None].expand(3, 9, 9)
-        page = plots.show_attention(flat, torch.ones(9, 9), (3, 3), queries=[4])
+        page = plots.plot_attention(flat, torch.ones(9, 9), (3, 3), queries=[4])
         shown = np.asarray(Image.open(io.BytesIO(page.png)).convert("RGB")).astype(int)
         middle = shown[shown.shape[0] // 3 : -shown.shape[0] // 4, shown.shape[1] // 4 : -shown.shape[1] // 4]
         brightness = middle.sum(axis=2)
@@ -127,7 +127,7 @@ def test_the_frame_of_the_asking_patch_shows_on_any_colour():
 
 
 def test_curves_are_the_numbers_and_the_words_their_ends():
-    picture = plots.show_curves([1, 2, 4], {"ours": [1, 4, 16], "theirs": torch.tensor([2, 4, 8])}, "N", "ms", log=True)
+    picture = plots.plot_curves([1, 2, 4], {"ours": [1, 4, 16], "theirs": torch.tensor([2, 4, 8])}, "N", "ms", log=True)
     axes = picture.figure.axes[0]
     assert [line.get_label() for line in axes.lines] == ["ours", "theirs"]
     np.testing.assert_array_equal(axes.lines[1].get_xydata(), [[1, 2], [2, 4], [4, 8]])
@@ -138,19 +138,19 @@ def test_curves_are_the_numbers_and_the_words_their_ends():
 
 def test_several_runs_become_medians_with_bars():
     runs = [[1, 9, 2], [3, 5, 4]]
-    picture = plots.show_curves([1, 2], {"ours": runs}, "N", "%")
+    picture = plots.plot_curves([1, 2], {"ours": runs}, "N", "%")
     axes = picture.figure.axes[0]
     np.testing.assert_array_equal(axes.lines[0].get_xydata(), [[1, 2], [2, 4]])
     [bars] = axes.collections
     assert [segment[:, 1].tolist() for segment in bars.get_segments()] == [[1, 9], [3, 5]]
     assert picture.alt == "% over N from 1 to 2, medians of 3 runs: ours from 2 to 4."
     with pytest.raises(ValueError, match=r"'ours' has shape \(2, 1, 3\)"):
-        plots.show_curves([1, 2], {"ours": np.zeros((2, 1, 3))}, "N", "%")
+        plots.plot_curves([1, 2], {"ours": np.zeros((2, 1, 3))}, "N", "%")
 
 
 def test_curves_below_zero_stay_in_the_picture():
     for log in (False, True):
-        axes = plots.show_curves([1, 2], {"loss": [-3.0, 1.0]}, "N", "loss", log=log).figure.axes[0]
+        axes = plots.plot_curves([1, 2], {"loss": [-3.0, 1.0]}, "N", "loss", log=log).figure.axes[0]
         assert axes.get_xscale() == ("log" if log else "linear")
         assert axes.get_ylim()[0] <= -3
 
@@ -158,7 +158,7 @@ def test_curves_below_zero_stay_in_the_picture():
 @pytest.mark.parametrize("leading", [False, True])
 def test_positions_are_cosine_similarities_on_the_grid(leading):
     table = torch.randn(6, 8, dtype=torch.float64)
-    picture = plots.show_positions(table[None] if leading else table, grid_size=(2, 3))
+    picture = plots.plot_positions(table[None] if leading else table, grid_size=(2, 3))
     canvas = drawn(picture)
     similarity = torch.cosine_similarity(table[4], table, dim=-1).reshape(2, 3)
     np.testing.assert_allclose(
@@ -168,33 +168,33 @@ def test_positions_are_cosine_similarities_on_the_grid(leading):
 
 
 def test_positions_that_are_all_zero_are_drawn():
-    assert "0.00 with itself" in plots.show_positions(torch.zeros(4, 8), (2, 2)).alt
+    assert "0.00 with itself" in plots.plot_positions(torch.zeros(4, 8), (2, 2)).alt
 
 
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda: plots.show_images(torch.zeros(1, 8, 8, 3)), r"shape \(8, 8, 3\); .* The channels come first"),
-        (lambda: plots.show_images(torch.full((3, 8, 8), 255.0)), "go from 255 to 255; a float image wants 0 to 1"),
-        (lambda: plots.show_images([]), "no images to show; give at least one"),
-        (lambda: plots.show_images(torch.zeros(2, 3, 8, 8), titles=["one"]), "2 images and 1 titles"),
-        (lambda: plots.show_patch_grid(torch.zeros(3, 8, 12), 5), "Patches of 5 do not fill 8 x 12"),
-        (lambda: plots.show_sequence([torch.zeros(3, 4, 4), torch.zeros(3, 2, 2)]), "2 by 2 and 4 by 4 pixels"),
-        (lambda: plots.show_sequence([]), "no patches to show; give at least one"),
-        (lambda: plots.show_matrix(torch.zeros(2, 2, 2)), r"this has shape \(2, 2, 2\)"),
-        (lambda: plots.show_matrix(torch.zeros(2, 3), rows=["a"]), "2 rows and 1 names"),
+        (lambda: plots.plot_images(torch.zeros(1, 8, 8, 3)), r"shape \(8, 8, 3\); .* The channels come first"),
+        (lambda: plots.plot_images(torch.full((3, 8, 8), 255.0)), "go from 255 to 255; a float image wants 0 to 1"),
+        (lambda: plots.plot_images([]), "no images to show; give at least one"),
+        (lambda: plots.plot_images(torch.zeros(2, 3, 8, 8), titles=["one"]), "2 images and 1 titles"),
+        (lambda: plots.plot_patch_grid(torch.zeros(3, 8, 12), 5), "Patches of 5 do not fill 8 x 12"),
+        (lambda: plots.plot_sequence([torch.zeros(3, 4, 4), torch.zeros(3, 2, 2)]), "2 by 2 and 4 by 4 pixels"),
+        (lambda: plots.plot_sequence([]), "no patches to show; give at least one"),
+        (lambda: plots.plot_matrix(torch.zeros(2, 2, 2)), r"this has shape \(2, 2, 2\)"),
+        (lambda: plots.plot_matrix(torch.zeros(2, 3), rows=["a"]), "2 rows and 1 names"),
         (
-            lambda: plots.show_attention(torch.zeros(3, 8, 8), torch.ones(5, 5), (2, 2), [0]),
+            lambda: plots.plot_attention(torch.zeros(3, 8, 8), torch.ones(5, 5), (2, 2), [0]),
             "Leave the class token's row",
         ),
-        (lambda: plots.show_attention(torch.zeros(3, 8, 8), torch.ones(4, 4), (2, 2), [4]), "0 to 3; the queries ask"),
-        (lambda: plots.show_attention(torch.zeros(3, 8, 8), torch.ones(4, 4), (2, 2), []), "There are no queries"),
+        (lambda: plots.plot_attention(torch.zeros(3, 8, 8), torch.ones(4, 4), (2, 2), [4]), "0 to 3; the queries ask"),
+        (lambda: plots.plot_attention(torch.zeros(3, 8, 8), torch.ones(4, 4), (2, 2), []), "There are no queries"),
         (
-            lambda: plots.show_attention(torch.zeros(3, 8, 8), torch.eye(4) * torch.arange(4), (2, 2), [0, 1]),
+            lambda: plots.plot_attention(torch.zeros(3, 8, 8), torch.eye(4) * torch.arange(4), (2, 2), [0, 1]),
             r"weights of patches \[0\] are nowhere above 0; a row of attention weights sums to 1",
         ),
-        (lambda: plots.show_curves([1, 2], {"y": [1]}, "x", "y"), r"'y' has shape \(1,\) and x has 2 points"),
-        (lambda: plots.show_positions(torch.zeros(5, 8), (2, 2)), "leave the class token's row out"),
+        (lambda: plots.plot_curves([1, 2], {"y": [1]}, "x", "y"), r"'y' has shape \(1,\) and x has 2 points"),
+        (lambda: plots.plot_positions(torch.zeros(5, 8), (2, 2)), "leave the class token's row out"),
     ],
 )
 def test_wrong_shapes_get_one_clear_sentence(call, sentence):

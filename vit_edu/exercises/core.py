@@ -61,6 +61,10 @@ def call_module(mine: type[nn.Module], config: dict, state: dict[str, Tensor], *
             f"The parameters of your module differ from the published ones: {'; '.join(sorted(lines))}. "
             "(A tensor that is no parameter: register_buffer(..., persistent=False).)"
         )
+    owners = {}
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        if (first := owners.setdefault(parameter, name)) != name:
+            raise AnswerError(f"{first} and {name} are one and the same tensor in your module; each needs its own.")
     return torch.func.functional_call(module, state, inputs)
 
 

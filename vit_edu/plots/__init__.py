@@ -5,19 +5,19 @@ viridis and cividis, which keep their order in grey and for colour-blind eyes; t
 reads the same on a dark page.
 """
 
-from .attention import show_attention, show_positions
-from .images import show_images, show_patch_grid, show_sequence
-from .numbers import live_curve, show_curves, show_matrix
+from .attention import plot_attention, plot_positions
+from .images import plot_images, plot_patch_grid, plot_sequence
+from .numbers import live_curve, plot_curves, plot_matrix
 from .picture import Picture
 
 __all__ = [
     "Picture",
     "live_curve",
-    "show_attention",
-    "show_curves",
-    "show_images",
-    "show_matrix",
-    "show_patch_grid",
-    "show_positions",
-    "show_sequence",
+    "plot_attention",
+    "plot_curves",
+    "plot_images",
+    "plot_matrix",
+    "plot_patch_grid",
+    "plot_positions",
+    "plot_sequence",
 ]

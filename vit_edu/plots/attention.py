@@ -10,7 +10,7 @@ from matplotlib.patheffects import withStroke
 from .picture import Picture, draw_image, mosaic, new_figure, pixels, table_of
 
 
-def show_attention(image, weights, grid_size: tuple[int, int], queries: Sequence[int]) -> Picture:
+def plot_attention(image, weights, grid_size: tuple[int, int], queries: Sequence[int]) -> Picture:
     """image (C, H, W), weights (N, N), N = rows * columns -> for each query patch the image, lit where the patch looks.
 
     Brightness is the weight over the query's largest weight; the frame is the query itself.
@@ -51,7 +51,7 @@ def show_attention(image, weights, grid_size: tuple[int, int], queries: Sequence
     return Picture(figure, f"Where {len(queries)} of {size} patches look: {'; '.join(facts)}.")
 
 
-def show_positions(pos_embed, grid_size: tuple[int, int]) -> Picture:
+def plot_positions(pos_embed, grid_size: tuple[int, int]) -> Picture:
     """pos_embed: (N, D) or (1, N, D), N = rows * columns -> for each place a map: its cosine similarity to every place.
 
     The picture in the middle of ViT's figure 7.

@@ -9,7 +9,7 @@ import torch
 from .picture import Picture, all_pixels, draw_image, mosaic, new_figure, pixels, sizes
 
 
-def show_images(images, titles: Sequence[str] | None = None, columns: int = 8, alt: str | None = None) -> Picture:
+def plot_images(images, titles: Sequence[str] | None = None, columns: int = 8, alt: str | None = None) -> Picture:
     """images: (N, C, H, W), (C, H, W), or a list of (C, H, W) in any sizes -> the pictures in rows of `columns`."""
     if torch.is_tensor(images) and images.dim() == 3:
         images = images[None]
@@ -29,7 +29,7 @@ def show_images(images, titles: Sequence[str] | None = None, columns: int = 8, a
     return Picture(figure, alt)
 
 
-def show_patch_grid(image, patch_size: int) -> Picture:
+def plot_patch_grid(image, patch_size: int) -> Picture:
     """image: (C, H, W) -> the picture, and beside it its patches laid apart, numbered in the order of the sequence."""
     picture = pixels(image)
     height, width = picture.shape[:2]
@@ -55,7 +55,7 @@ def show_patch_grid(image, patch_size: int) -> Picture:
     return Picture(figure, alt)
 
 
-def show_sequence(patches, columns: int = 14, names: Sequence[str] | None = None, alt: str | None = None) -> Picture:
+def plot_sequence(patches, columns: int = 14, names: Sequence[str] | None = None, alt: str | None = None) -> Picture:
     """patches: (N, C, p, p), small images -> a row of tokens, wrapped after `columns`, each with its place or name."""
     tiles = all_pixels(patches, "patches")
     if len({tile.shape for tile in tiles}) != 1:

@@ -9,7 +9,7 @@ from matplotlib import colormaps
 from .picture import Picture, array, new_figure, table_of
 
 
-def show_matrix(
+def plot_matrix(
     matrix,
     rows: Sequence[str] | None = None,
     columns: Sequence[str] | None = None,
@@ -53,7 +53,7 @@ def show_matrix(
     return Picture(figure, alt)
 
 
-def show_curves(
+def plot_curves(
     x, curves: Mapping[str, Sequence[float]], xlabel: str, ylabel: str, log: bool = False, alt: str | None = None
 ) -> Picture:
     """x: (n,), curves: name -> (n,) numbers -> lines over one axis.
@@ -112,7 +112,7 @@ def live_curve(every: float = 2.0) -> Callable:
 
         last = time.monotonic()
         steps, losses = zip(*((row["step"], row["loss"]) for row in history.rows))
-        picture = show_curves(steps, {"loss": losses}, xlabel="step", ylabel="loss")
+        picture = plot_curves(steps, {"loss": losses}, xlabel="step", ylabel="loss")
         if shown is None:
             shown = display(picture, display_id=True)
         else:
