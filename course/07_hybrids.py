@@ -805,14 +805,12 @@ print("the same gradient, so the same next step: ", torch.allclose(*gradients))
 #
 # ## New words
 #
-# - **inductive bias**: what a model takes for granted before it has seen any data, by the way it is built.
 # - **locality**: only what is near counts; all other weights are fixed at nought.
 # - **translation equivariance**: if the input moves, the output moves along and is otherwise the same.
 # - **receptive field**: the pixels that can reach one output.
 # - **stem**: the first layers of a model, which turn pixels into the map or tokens that all others work on.
 # - **sequence pooling**: the mean of all tokens, weighted by a score that is learned, in place of a class token.
 # - **hybrid**: a model that has both convolutions and attention.
-# - **warm-up**: the first steps of training, in which the learning rate rises from nought.
 #
 # ## To read
 #

@@ -9,6 +9,7 @@ from vit_edu.exercises.core import Exercise
 MODULES = (
     *("start_here", "images_as_sequences", "embedding", "positions", "self_attention", "multi_head"),
     *("block_parts", "encoder_block", "relative_bias"),
+    *("vision_transformer", "vit_answers", "vit_costs"),
     *("seeing_attention", "attention_flow"),
     *("windows", "shift_mask", "window_attention", "patch_merging"),
     *("hybrids", "pooling"),

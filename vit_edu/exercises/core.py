@@ -64,7 +64,8 @@ def call_module(mine: type[nn.Module], config: dict, state: dict[str, Tensor], *
     owners = {}
     for name, parameter in module.named_parameters(remove_duplicate=False):
         if (first := owners.setdefault(parameter, name)) != name:
-            raise AnswerError(f"{first} and {name} are one and the same tensor in your module; each needs its own.")
+            hint = "[layer] * 2 holds one layer twice"
+            raise AnswerError(f"{first} and {name} are one and the same tensor; each needs its own ({hint}).")
     return torch.func.functional_call(module, state, inputs)
 
 

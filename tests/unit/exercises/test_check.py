@@ -300,6 +300,8 @@ def test_every_solution_can_be_pasted_and_passes():
     cell = {"torch": torch, "nn": nn, "F": nn.functional, "rearrange": rearrange}
     cell["LayerNorm"] = partial(nn.LayerNorm, eps=1e-6)  # lesson 03 gives it, around the learner's layer_norm
     assert set(solutions()) == set(ALL)
+    # lesson 04 gives it, around the learner's embed_patches
+    cell["PatchEmbed"] = lambda p, in_chans, dim: layers.PatchEmbed(p, p, in_chans, dim, dynamic_img_size=True)
     for name, text in solutions().items():
         before = set(cell)
         exec(text, cell)  # the lesson's own cells, one after another, as in the notebook
