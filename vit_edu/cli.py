@@ -39,6 +39,18 @@ def _train(options, _) -> int:
     return command.main(options)
 
 
+def _release(options, _) -> int:
+    try:
+        import jupytext  # noqa: F401
+        import nbformat  # noqa: F401
+
+        from vit_edu.classroom import release
+    except ImportError as error:
+        print(f"vit-edu release needs {error.name}: pip install -e '.[test]'", file=sys.stderr)
+        return 2
+    return release.main(options.lessons, options.to)
+
+
 def _grade(options, _) -> int:
     from vit_edu.classroom.grading import command
 
@@ -106,6 +118,18 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("lessons", nargs="*", metavar="LESSON", help="a lesson's number or name (default: all)")
     export.add_argument("--out", metavar="FOLDER", help="where the files go (default: work/html)")
     export.set_defaults(run=_export)
+
+    release = commands.add_parser(
+        "release",
+        help="for instructors: lessons as an nbgrader course, and settings for a hub",
+        description="Writes source/ with solutions, points and hidden tests, release/ without them, and "
+        "nbgrader_config.py; in hub/ links and settings for JupyterHub. nbgrader itself is not needed for it. What you "
+        "have changed there is never overwritten: the command then writes nothing and names the file.",
+        epilog="docs/instructors.md goes from an empty hub to marks in ten steps.",
+    )
+    release.add_argument("lessons", nargs="+", metavar="LESSON", help="a lesson's number or name")
+    release.add_argument("--to", required=True, metavar="DIR", help="the course's folder")
+    release.set_defaults(run=_release)
 
     grade = commands.add_parser(
         "grade",

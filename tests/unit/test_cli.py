@@ -5,7 +5,7 @@ import pytest
 from vit_edu import cli
 
 
-@pytest.mark.parametrize("command", ["lab", "doctor", "build", "export", "train"])
+@pytest.mark.parametrize("command", ["lab", "doctor", "build", "export", "train", "grade", "release"])
 def test_every_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main([command, "--help"])

@@ -7,6 +7,7 @@ import re
 import subprocess
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from vit_edu import resources
@@ -81,13 +82,15 @@ def read(source: Path):
 # From the source to an edition
 
 
-def edition(source: Path, solved: bool = False):
+def edition(source: Path, solved: bool = False, prepare: Callable[[str], str] | None = None):
     """The notebook of a lesson, without outputs: the learner's, or with its solutions (for tests and instructors).
 
-    The same source gives the same notebook, ids of cells included. Raises LessonError.
+    `prepare` makes each cell's code from the author's, where it is to be neither of the two. The same source gives the
+    same notebook, ids of cells included. Raises LessonError.
     """
     import nbformat.v4 as v4
 
+    prepare = prepare or (_without_markers if solved else without_solutions)
     lesson, seen, cells = source.stem[:2], Counter(), []
     notebook = read(source)
     for cell in notebook.cells:
@@ -97,7 +100,7 @@ def edition(source: Path, solved: bool = False):
         metadata = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
         if cell.cell_type == "code":
             try:
-                text = _without_markers(cell.source) if solved else without_solutions(cell.source)
+                text = prepare(cell.source)
             except LessonError as error:
                 where = f"course/{source.name}, the cell that begins {_first_line(cell.source)!r}"
                 raise LessonError(f"{where}: {error}") from None

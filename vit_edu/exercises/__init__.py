@@ -1,6 +1,8 @@
 """Exercises and their checks: `check` an answer, ask for a `hint`, go on with `mine`, see `ALL` exercises by name."""
 
 import difflib
+import os
+import sys
 from collections.abc import Callable
 from importlib import import_module
 
@@ -59,6 +61,8 @@ def check(name: str, mine: Callable) -> Callable:
         verdict.diagnosis = _last_diagnosis.get(name, [])
     _last_diagnosis[name] = verdict.diagnosis
     Report(verdict).show()
+    if not verdict.passed and os.environ.get("NBGRADER_EXECUTION") == "validate":
+        print(Report(verdict), file=sys.stderr)  # to nbgrader's Validate button a cell that writes there has failed
     if verdict.passed:
         kept.keep(name, mine)
     return mine if verdict.passed else exercise.reference

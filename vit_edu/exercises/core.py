@@ -115,6 +115,7 @@ class Exercise:
         self.returns = (returns,) if self.single else returns
         self.observed, self.call = observed, call
         self.ready_made = (reference, *ready_made)
+        self.seconds: float | None = None  # of patience with an answer, where it is not the guard's own
         self.mistakes: list[Mistake] = []
         self.invariances: list[tuple[str, Callable]] = []
         self.steps: Callable | None = None

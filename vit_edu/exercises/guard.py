@@ -92,8 +92,8 @@ def left_as_it_was() -> Iterator[None]:
         np.random.set_state(numpy)
 
 
-def guarded(work: Callable[[Printed], None], ready_made: tuple) -> Run:
-    """Runs `work`, which gets what is printed, in a thread of its own, and stops it after TIME_LIMIT."""
+def guarded(work: Callable[[Printed], None], ready_made: tuple, seconds: float | None = None) -> Run:
+    """Runs `work`, which gets what is printed, in a thread of its own, and stops it after `seconds` (TIME_LIMIT)."""
     run, watch, printed = Run(), ReadyMade(ready_made), Printed()
 
     # An event, since an interrupt inside Thread.join() makes CPython 3.11 take a living thread for dead.
@@ -115,7 +115,7 @@ def guarded(work: Callable[[Printed], None], ready_made: tuple) -> Run:
     with left_as_it_was():
         thread.start()
         try:
-            done.wait(TIME_LIMIT)
+            done.wait(seconds or TIME_LIMIT)
             deadline = time.monotonic() + IMPORT_LIMIT
             while importing(thread) and time.monotonic() < deadline:
                 done.wait(0.1)

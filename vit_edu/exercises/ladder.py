@@ -119,7 +119,7 @@ def last_rung(exercise: Exercise, mine: Callable, trial: Trial) -> Verdict:
             except BaseException as error:
                 held.append(f"While looking whether {sentence}: {message(error)} ({learners_line(error)})")
 
-    run = guarded(work, exercise.ready_made)
+    run = guarded(work, exercise.ready_made, exercise.seconds)
     verdict = Verdict(exercise, "passed", printed=trial.printed)
     if run.timed_out or len(held) < len(exercise.invariances):
         verdict.status, verdict.sentence = "timeout", TOO_LONG

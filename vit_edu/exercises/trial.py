@@ -195,7 +195,7 @@ def try_answer(exercise, mine: Callable, cases: list[tuple]) -> Trial:
         for outcome, results in zip(outcomes, kept):
             outcome.same_twice &= alike(outcome.results, results)  # a buffer that is used again changes earlier results
 
-    run = guarded(work, exercise.ready_made)
+    run = guarded(work, exercise.ready_made, exercise.seconds)
     said = first_prints[0] if first_prints else run.printed
     half = said[: len(said) // 2]  # a case runs twice
     return Trial(run, outcomes, half if half + half == said else said)

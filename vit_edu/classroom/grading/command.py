@@ -16,6 +16,8 @@ def main(options: Namespace) -> int:
     out = Path(options.out)
     kept = out / "marks"
     try:
+        if sys.platform != "linux":
+            raise ValueError("Grading needs Linux, whose kernel holds learners' code: a container or WSL will do.")
         [source] = build.sources(build.checkout(), [options.lesson])
         answers = answers_of(source)
         only = tuple(options.only or ())
@@ -23,10 +25,10 @@ def main(options: Namespace) -> int:
             raise ValueError(f"--only {unknown[0]} found, wanted one of {', '.join(answers)}.")
         found = queue.find(map(Path, options.submissions))
         kept.mkdir(parents=True, exist_ok=True)
-        works = queue.waiting(found, kept, only)
+        works = queue.waiting(found, kept, answers, only)
         print(f"{len(found)} notebooks, {len(found) - len(works)} of them graded before.")
         print(f"Protection: {protection(walls())}.")
-        queue.run(works, answers, only, options.workers or os.cpu_count() or 1, options.dask)
+        queue.run(works, answers, options.workers or os.cpu_count() or 1, options.dask)
     except KeyboardInterrupt:
         print("\nStopped. What is graded is kept; the same command goes on where it was.")
         return 130

@@ -1,174 +1,145 @@
 """What runs in the sandbox: a process with everything imported, and for each exercise a copy of it with one answer.
 
-python -m vit_edu.classroom.grading.inside SOCKET ALONE: for every socket that comes over SOCKET it forks; the copy
-takes limits, runs the learner's code and answers calls, until the grader closes. ALONE is 1 where no process but its
-own can be seen, and then all that a learner has started is killed behind each exercise.
+python -m vit_edu.classroom.grading.inside SOCKET SECONDS: for every socket that comes over SOCKET it forks; the copy
+takes its limits, runs the learner's code and answers calls. A byte from the grader ends the copy, and how it ended is
+the reply.
 """
 
+import __future__
+
 import builtins
-import ctypes
-import errno
+import linecache
 import os
-import platform
-import resource
-import shutil
+import random
 import signal
 import socket
-import struct
 import sys
 import traceback
 from contextlib import suppress
 
+import numpy
 import torch
 
-from vit_edu.classroom.grading import wire
+from vit_edu.classroom.grading import limits, wire
+from vit_edu.classroom.grading.disarm import ReadyMade, disarm
 from vit_edu.exercises import ALL
 from vit_edu.exercises.core import Draw
-from vit_edu.exercises.guard import ReadyMade
 from vit_edu.exercises.ladder import not_started
-from vit_edu.exercises.trial import float_tensors, learners_line, map_tensors, message, plain
+from vit_edu.exercises.rungs import describe
+from vit_edu.exercises.trial import AnswerError, float_tensors, map_tensors, message, plain
 
-SECONDS = 20  # of CPU for one exercise
-MEMORY = 1_000_000_000  # bytes, on top of what is there already
 FILE = "answer"  # what a traceback calls the learner's code
+FUTURE = sum(getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
 
 
-def main(control: int, alone: bool) -> None:
+def main(control: int, seconds: int) -> None:
     """Forks for every socket that the grader sends, one after the other; ends with the grader."""
     torch.set_num_threads(1)
+    limits.unseen()
     channel = socket.socket(fileno=control)
     for exercise in ALL.values():  # so that everything is imported before the first fork
         rehearse(exercise)
+    if os.waitpid(copy(lambda: limits.take(seconds)), 0)[1]:
+        raise SystemExit("The kernel refuses the limits of a learner's process.")
     channel.send(b"r")
     while True:
-        sign, [own], _, _ = socket.recv_fds(channel, 1, 1)
-        if not sign:
+        _, own, _, _ = socket.recv_fds(channel, 1, 1)
+        if not own:
             return
-        child = os.fork()
-        if not child:
-            channel.close()
-            answer(socket.socket(fileno=own))
+        child = copy(lambda own=own: answer(channel, own[0], seconds))
+        os.close(own[0])
+        enough = channel.recv(1)
+        os.kill(child, signal.SIGKILL)  # one that has ended stays as it is until the next line
+        status = os.waitpid(child, 0)[1]
+        if not enough:
+            return
+        channel.send(status.to_bytes(wire.STATUS, "little"))
+
+
+def copy(work) -> int:
+    """The number of a new process that does `work` and ends."""
+    child = os.fork()
+    if not child:
+        try:
+            work()
             os._exit(0)
-        os.close(own)
-        os.waitpid(child, 0)
-        with suppress(ProcessLookupError):  # what the learner's code has left running
-            os.kill(-1, signal.SIGKILL) if alone else os.killpg(child, signal.SIGKILL)
-        with suppress(ChildProcessError):
-            while True:
-                os.waitpid(-1, 0)
-        for left in os.scandir("/tmp") if alone else ():
-            shutil.rmtree(left, ignore_errors=True) if left.is_dir(follow_symlinks=False) else os.unlink(left)
-        channel.send(b"d")
+        finally:
+            os._exit(1)
+    return child
 
 
 def rehearse(exercise) -> None:
     """One call of the right answer, there and back, as those of the learners will be."""
     calls, case = Calls(exercise, exercise.reference), next(exercise.cases(Draw(0)))
-    with ReadyMade(exercise.ready_made):
-        calls.call(case, gradient=True)
-        if calls.results:
-            calls.backward(tuple(map(torch.ones_like, calls.results)))
+    calls.call(case, gradient=True)
+    if calls.results:
+        calls.backward(tuple(map(torch.ones_like, calls.results)))
 
 
-def limit() -> None:
-    """Time, memory, files, processes; nothing is read from or written to a terminal. No way back."""
-    os.setsid()
-    nothing = os.open(os.devnull, os.O_RDWR)
-    for standard in (0, 1, 2):
-        os.dup2(nothing, standard)
-    with open("/proc/self/statm") as file:
-        here = int(file.read().split()[0]) * resource.getpagesize()
-    spent = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
-    limits = {
-        resource.RLIMIT_AS: here + MEMORY,
-        resource.RLIMIT_CPU: int(spent) + SECONDS,
-        resource.RLIMIT_FSIZE: 0,
-        resource.RLIMIT_NOFILE: 64,
-        resource.RLIMIT_CORE: 0,
-    }
-    for name, value in limits.items():
-        resource.setrlimit(name, (value, value))
-    no_processes()
-
-
-# System calls that start a process, a thread or a program, or reach into another process.
-CALLS = {
-    "x86_64": (0xC000003E, (56, 57, 58, 59, 101, 310, 311, 322, 435)),
-    "aarch64": (0xC00000B7, (220, 221, 117, 270, 271, 281, 435)),
-}
-
-
-def no_processes() -> None:
-    """From here on fork, clone, exec and ptrace fail: a seccomp filter, which no rlimit replaces where root grades."""
-    if platform.machine() not in CALLS:
-        return
-    architecture, calls = CALLS[platform.machine()]
-    jump, allow, kill, refuse = 0x15, 0x7FFF0000, 0x80000000, 0x00050000 | errno.EAGAIN
-    program = [(0x20, 0, 0, 4), (jump, 1, 0, architecture), (0x06, 0, 0, kill), (0x20, 0, 0, 0)]  # another ABI is none
-    program += [(0x35, len(calls) + 1, 0, 0x40000000)]  # nor are x32's numbers
-    program += [(jump, len(calls) - i, 0, call) for i, call in enumerate(calls)]
-    program += [(0x06, 0, 0, allow), (0x06, 0, 0, refuse)]
-    packed = b"".join(struct.pack("<HBBI", *line) for line in program)
-    buffer = ctypes.create_string_buffer(packed, len(packed))
-    head = struct.pack("@HP", len(program), ctypes.addressof(buffer))
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, head, 0, 0):  # no new privileges; then the filter
-        raise OSError(ctypes.get_errno(), "no seccomp filter")
-
-
-def answer(channel: socket.socket) -> None:
+def answer(control: socket.socket, own: int, seconds: int) -> None:
     """Runs the learner's code, then every call that the grader asks for."""
-    limit()
+    control.close()
+    limits.take(seconds)
+    channel = socket.socket(fileno=own)
     task = wire.receive(channel)
     exercise, mine = ALL[task["exercise"]], None
+    disarm(exercise)
+    for seed in (random.seed, numpy.random.seed, torch.manual_seed):
+        seed(0)  # the same notebook gets the same marks
     try:
         mine = define(task)
-        reply = {"defined": True}
+        reply = wire.encode({"defined": True})
     except BaseException as error:
-        reply = {"error": told(error, None)}
-    wire.send(channel, reply)
+        reply = wire.encode({"error": told(error, None)})
     calls = Calls(exercise, mine)
-    watch = ReadyMade(exercise.ready_made)
     with suppress(wire.Closed):
         while True:
+            wire.send(channel, reply)
             request = wire.receive(channel)
-            sys.setprofile(watch.profile)
             try:
-                with watch:
-                    reply = calls.run(**request)
+                reply = wire.encode(calls.run(**request))
             except BaseException as error:
-                reply = {"error": told(error, calls.mine)}
-            finally:
-                sys.setprofile(None)
-            wire.send(channel, reply | {"ready_made": sorted(watch.seen)})
+                reply = wire.encode({"error": told(error, mine)})
 
 
 def define(task: dict):
     """The learner's answer: the code has run, and other exercises' names that are the kit's stand for the kit's."""
-    namespace = {"__name__": "__main__"}
     references = {name: ALL[exercise].reference for name, exercise in task["references"].items()}
-    namespace |= references
-    for piece in task["code"]:
-        exec(compile(piece, FILE, "exec"), namespace)
+    namespace = {"__name__": "__main__"} | references
+    flags = 0
+    for number, piece in enumerate(task["code"]):
+        file = f"{FILE} {number}"
+        linecache.cache[file] = len(piece), None, piece.splitlines(keepends=True), file
+        code = compile(piece, file, "exec", flags, dont_inherit=True)
+        flags |= code.co_flags & FUTURE  # as in a notebook: from __future__ import annotations holds for later cells
+        exec(code, namespace)
         namespace |= references
-    return namespace[task["name"]]
+    mine = namespace[task["name"]]
+    if not callable(mine):
+        raise AnswerError(f"A function or class is wanted; {task['name']} is {describe(plain(mine))}.")
+    return mine
 
 
 def told(error: BaseException, mine) -> dict:
     """An exception in plain values."""
-    known = isinstance(getattr(builtins, type(error).__name__, None), type)
+    text, name = message(error), type(error).__name__
+    if isinstance(error, MemoryError) or "can't allocate memory" in text:
+        error = AnswerError(f"Your code asks for more than {limits.MEMORY / 1e9:g} GB of memory.")
+        text, name = message(error), "AnswerError"
+    known = isinstance(getattr(builtins, name, None), type)
     return {
-        "type": type(error).__name__ if known or type(error).__name__ == "AnswerError" else "",
-        "text": message(error).partition(": ")[2] if known else message(error),
-        "line": learners_line(error) or own_line(error),
+        "type": name if known or name == "AnswerError" else "",
+        "text": text.partition(": ")[2] if known or name == "AnswerError" else text,
+        "line": line(error),
         "not started": mine is not None and not_started(mine, error),
+        "ready-made": str(error) if isinstance(error, ReadyMade) else "",
     }
 
 
-def own_line(error: BaseException) -> str:
-    """The number of the last line of the learner's code in the traceback."""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == FILE]
-    return f"line {lines[-1]}" if lines else ""
+def line(error: BaseException) -> str:
+    """The last line of the learner's code in the traceback."""
+    lines = [frame.line for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(FILE)]
+    return f"in `{lines[-1]}`" if lines else ""
 
 
 class Calls:
@@ -203,4 +174,4 @@ class Calls:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2] == "1")
+    main(int(sys.argv[1]), int(sys.argv[2]))

@@ -1,7 +1,10 @@
 """The marks of one submission: each exercise in a process of its own, compared where no learner's code ever ran."""
 
+import contextlib
 import copy
 import hashlib
+import itertools
+import json
 import re
 import time
 from dataclasses import asdict, dataclass, field
@@ -10,10 +13,10 @@ from pathlib import Path
 from vit_edu.classroom.editions import read as read_lesson
 from vit_edu.classroom.grading import submission as notebooks
 from vit_edu.classroom.grading.sandbox import Answer, Gone, Sandbox
-from vit_edu.exercises import ALL, guard, ladder
-from vit_edu.exercises.core import Exercise
+from vit_edu.exercises import ALL, ladder
+from vit_edu.exercises.core import AnswerError, Draw, Exercise
 
-guard.TIME_LIMIT = ladder.TIME_LIMIT = 25.0  # seconds; a sandbox on a busy machine is slower than a learner's kernel
+PATIENCE = 30.0  # seconds; a sandbox on a busy machine is slower than a learner's kernel
 REASONS = {
     "passed": "Right.",
     "not started": "Nothing is written here yet.",
@@ -63,50 +66,85 @@ def grade(content: bytes, answers: dict[str, str], sandbox: Sandbox, only: tuple
 
 def mark(found, name: str, answers: dict[str, str], passed: set[str], sandbox: Sandbox) -> Mark:
     """One exercise. As in a lesson, its other answers are the learner's own where they passed, else the kit's."""
-    exercise, result = ALL[name], Mark(name, 0, ALL[name].points, "wrong", "")
     others = {own: other for other, own in answers.items() if other != name and other not in passed}
-    answer = None
+    result = Mark(name, 0, ALL[name].points, "missing", "")
     try:
-        code = notebooks.answer(found, name, answers[name])
-        result.code = "\n".join(code)
-        task = {"exercise": name, "name": answers[name], "code": code, "references": others}
-        answer = sandbox.answer(task)
-        verdict = ladder.examine(remote(exercise), answer)
-        judge(result, verdict, answer)
+        for code in notebooks.answers(found, name, answers[name], others):
+            result = Mark(name, 0, ALL[name].points, "wrong", "", code="\n".join(code))
+            task = {"exercise": name, "name": answers[name], "code": code, "references": others}
+            if try_out(result, task, sandbox):
+                try_out(result, task, sandbox)  # it took the sandbox along, or something else did: once more
+            if result.status != "not started":
+                break
     except notebooks.SubmissionError as error:
-        result.status, result.reason = "missing", str(error)
-    except Gone as error:
-        result.status, result.reason = "ended", f"{error}."
-    except BaseException as error:
-        if not hasattr(error, "learners_line"):
-            raise
-        result.status, result.reason = "error", said(error)
-    finally:
-        if answer is not None:
-            answer.close()
+        result.reason = str(error)
     return result
+
+
+def try_out(result: Mark, task: dict, sandbox: Sandbox) -> bool:
+    """Runs one answer, and puts into `result` what it earns. Returns whether the sandbox was lost meanwhile."""
+    exercise = ALL[task["exercise"]]
+    seed = int(hashlib.sha256(json.dumps(task).encode()).hexdigest()[:15], 16)
+    with contextlib.closing(sandbox.answer()) as answer:
+        try:
+            answer.ask(task)
+            judge(result, ladder.examine(remote(exercise, seed), answer), answer)
+        except Gone:
+            ended(result, answer)
+        except BaseException as error:
+            if hasattr(error, "learners_line"):
+                result.status, result.reason = "error", said(error)
+            elif isinstance(error, Exception):  # a value that the grader's own code cannot deal with
+                result.status, result.reason = "error", f"What it returns cannot be judged ({type(error).__name__})."
+            else:
+                raise
+    if result.points == 0 and answer.ready_made:
+        result.status = "ready-made"
+        result.reason = (
+            f"It calls the ready-made {', '.join(sorted(answer.ready_made))}. If that is the answer, build it "
+            "yourself; if you only compare with it, take the comparison out."
+        )
+    return answer.lost
 
 
 def judge(result: Mark, verdict: ladder.Verdict, answer: Answer) -> None:
     """The verdict of the check, as marks."""
     result.status, result.diagnosis = verdict.status, list(verdict.diagnosis)
     result.reason = REASONS.get(verdict.status, verdict.sentence)
-    if answer.dead and verdict.status != "passed":
-        result.status, result.reason = "ended", f"{answer.dead}."
-    elif verdict.passed and answer.ready_made:
-        result.status, result.reason = "ready-made", f"It calls the ready-made {', '.join(sorted(answer.ready_made))}."
+    if verdict.status == "error":
+        where = verdict.got.where if verdict.got else ""
+        result.reason = f"{result.reason.rstrip('.')}{where and f' ({where})'}."
+    if answer.dead:
+        ended(result, answer)
     elif verdict.passed:
         result.points = result.of
 
 
+def ended(result: Mark, answer: Answer) -> None:
+    """What became of an answer whose process is no more."""
+    result.status, result.reason = "timeout" if answer.endless else "ended", answer.dead
+    result.diagnosis = []
+
+
 def said(error: BaseException) -> str:
     """An exception from the learner's definitions, in a sentence."""
+    if isinstance(error, AnswerError):
+        return str(error)
     line = f" ({error.learners_line})" if error.learners_line else ""
     return f"The code stops before it is called: {type(error).__name__}: {error}{line}."
 
 
-def remote(exercise: Exercise) -> Exercise:
-    """The same exercise for an answer that runs elsewhere: there it is called as the exercise wants it."""
-    here = copy.copy(exercise)
+def remote(exercise: Exercise, seed: int) -> Exercise:
+    """The same exercise for an answer that runs elsewhere: there it is called as the exercise wants it.
+
+    Its random inputs come from `seed`, since the same notebook must get the same marks, also tomorrow.
+    """
+    here, seeds = copy.copy(exercise), itertools.count(seed)
+    here.seconds = PATIENCE
     here.call = lambda mine, *inputs: mine(*inputs) if isinstance(mine, Answer) else exercise.call(mine, *inputs)
+    here.cases = lambda _: exercise.cases(Draw(next(seeds)))
+    here.invariances = [
+        (sentence, lambda mine, _, holds=holds: holds(mine, Draw(next(seeds))))
+        for sentence, holds in exercise.invariances
+    ]
     return here

@@ -1,13 +1,12 @@
 """A class's notebooks through the graders: side by side, kept one by one, taken up again where it was stopped."""
 
 import atexit
-import itertools
 import json
 import multiprocessing
 import os
 import threading
 from collections.abc import Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from hashlib import sha256
@@ -16,20 +15,23 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
+from vit_edu.classroom.grading import limits
 from vit_edu.classroom.grading.mark import grade
 from vit_edu.classroom.grading.sandbox import Sandbox, protection, walls
 
-IN_FLIGHT = 64  # notebooks
+IN_FLIGHT, BYTES = 64, 200_000_000  # notebooks that are read ahead, and how large they may be together
+DEATHS = 3  # of graders, before it is given up
 _own = threading.local()
 
 
 @dataclass(frozen=True)
 class Work:
-    """One notebook that waits: whose it is, its file, and where its marks go."""
+    """One notebook that waits: whose it is, its file, where its marks go, and which exercises (none: all)."""
 
     learner: str
     path: Path
     target: Path
+    only: tuple[str, ...]
 
 
 def find(paths: Iterable[Path]) -> list[tuple[str, Path]]:
@@ -38,34 +40,41 @@ def find(paths: Iterable[Path]) -> list[tuple[str, Path]]:
     Raises FileNotFoundError for a path that is not there, ValueError where no notebook is found.
     """
     found = []
-    for path in paths:
+    for path in map(Path.absolute, paths):
         if not path.exists():
             raise FileNotFoundError(f"{path} is not there.")
-        inside = (
-            sorted(p for p in path.rglob("*.ipynb") if not _hidden(p.relative_to(path))) if path.is_dir() else [path]
-        )
-        found += inside
-    found = list(dict.fromkeys(p.resolve() for p in found))
+        inside = sorted(path.rglob("*.ipynb")) if path.is_dir() else [path]
+        found += [p for p in inside if p.is_file() and (p == path or not _hidden(p.relative_to(path)))]
+    found = list(dict.fromkeys(found))
     if not found:
         raise ValueError("No notebook (*.ipynb) was found; name a folder or files.")
     top = Path(os.path.commonpath([p.parent for p in found]))
     names = [p.relative_to(top).with_suffix("").parts for p in found]
     while len(names) > 1 and len({parts[-1] for parts in names}) == 1 and all(len(parts) > 1 for parts in names):
         names = [parts[:-1] for parts in names]  # alice/02/02.ipynb, bob/02/02.ipynb: the folder is the name
-    return sorted(zip(("/".join(parts) for parts in names), found, strict=True))
+    return sorted(zip((_readable("/".join(parts)) for parts in names), found, strict=True))
+
+
+def _readable(name: str) -> str:
+    """A file's name may hold bytes that are no text."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
-def waiting(found: list[tuple[str, Path]], folder: Path, only: tuple[str, ...]) -> list[Work]:
-    """Those that are not graded yet, or have changed since; with `only` all of them."""
+def waiting(found: list[tuple[str, Path]], folder: Path, exercises: Iterable[str], only: tuple[str, ...]) -> list[Work]:
+    """Those that are not graded yet, or have changed since; the others too, for the exercises in `only`."""
     works = []
     for learner, path in found:
         target = folder / f"{sha256(learner.encode()).hexdigest()[:16]}.json"
-        if only or _kept(target).get("sha256") != sha256(path.read_bytes()).hexdigest():
-            works.append(Work(learner, path, target))
+        kept = _kept(target)
+        known = [mark["exercise"] for mark in kept.get("marks", ())] == list(exercises)
+        if not known or kept["sha256"] != sha256(path.read_bytes()).hexdigest():
+            works.append(Work(learner, path, target, ()))
+        elif only:
+            works.append(Work(learner, path, target, only))
     return works
 
 
@@ -83,14 +92,13 @@ def results(found: list[tuple[str, Path]], folder: Path) -> list[dict]:
     return [kept[learner] for learner, _ in found if learner in kept]
 
 
-def keep(work: Work, result: dict, only: tuple[str, ...]) -> None:
-    """One file, whole or not at all; of `only` some exercises, the others' marks stay."""
-    if only:
-        old = {mark["exercise"]: mark for mark in _kept(work.target).get("marks", ())}
+def keep(work: Work, result: dict) -> None:
+    """One file, whole or not at all; of some exercises only, the others' marks stay."""
+    if work.only:
         new = {mark["exercise"]: mark for mark in result["marks"]}
-        result = {**result, "marks": list((old | new).values())}
+        result["marks"] = [new.get(mark["exercise"], mark) for mark in _kept(work.target)["marks"]]
     draft = work.target.with_suffix(".new")
-    draft.write_text(json.dumps({"learner": work.learner, "file": str(work.path), **result}), encoding="utf-8")
+    draft.write_text(json.dumps({"learner": work.learner, **result}), encoding="utf-8")
     os.replace(draft, work.target)
 
 
@@ -109,41 +117,43 @@ def graded(content: bytes, answers: dict[str, str], only: tuple[str, ...]) -> di
     return grade(content, answers, mine, only) | {"protection": protection(mine.walls)}
 
 
-def run(works: list[Work], answers: dict[str, str], only: tuple[str, ...], workers: int, dask: str | None) -> None:
+def run(works: list[Work], answers: dict[str, str], workers: int, dask: str | None) -> None:
     """Grades and keeps every one of `works`. A grader that dies costs nothing but the time of its notebooks.
 
-    Raises RuntimeError when the graders die again and again.
+    Raises SandboxError where no sandbox starts, RuntimeError when the graders die again and again.
     """
-    if not works:
-        return
-    left = list(works)
-    bar = tqdm(total=len(left), desc="grading", unit="notebook", smoothing=0)
-    for _ in range(3):
-        executor = _executor(workers, dask)
-        try:
-            for work, result in _finished(executor, tuple(left), answers, only):
-                keep(work, result, only)
-                left.remove(work)
-                bar.update()
-        except BrokenProcessPool:
-            continue
-        finally:
-            executor.shutdown(cancel_futures=True)
-        bar.close()
-        return
-    raise RuntimeError(f"The graders died three times; {len(left)} notebooks are left, {left[0].path} among them.")
+    left = dict.fromkeys(works)
+    with tqdm(total=len(left), desc="grading", unit="notebook", smoothing=0, disable=not left) as bar:
+        for _ in range(DEATHS):
+            if not left:
+                return
+            executor = _executor(workers, dask)
+            try:
+                for work, result in _finished(executor, tuple(left), answers):
+                    keep(work, result)
+                    del left[work]
+                    bar.update()
+            except BrokenProcessPool:
+                continue
+            finally:
+                executor.shutdown(cancel_futures=True)
+    if left:
+        raise RuntimeError(
+            f"The graders died {DEATHS} times; {len(left)} notebooks are left, {next(iter(left)).path} first."
+        )
 
 
-def _finished(executor: Executor, works: tuple[Work, ...], answers: dict, only: tuple) -> Iterator[tuple[Work, dict]]:
-    """As they are done; only so many notebooks are read at a time that memory does not grow with the class."""
-    futures, rest = {}, iter(works)
-    while True:
-        for work in itertools.islice(rest, IN_FLIGHT - len(futures)):
-            futures[executor.submit(graded, work.path.read_bytes(), answers, only)] = work
-        if not futures:
-            return
+def _finished(executor: Executor, works: tuple[Work, ...], answers: dict[str, str]) -> Iterator[tuple[Work, dict]]:
+    """As they are done; only so much is read ahead that memory does not grow with the class."""
+    futures: dict[Future, tuple[Work, int]] = {}
+    rest = list(reversed(works))
+    while rest or futures:
+        while rest and len(futures) < IN_FLIGHT and sum(size for _, size in futures.values()) < BYTES:
+            work = rest.pop()
+            content = work.path.read_bytes()
+            futures[executor.submit(graded, content, answers, work.only)] = work, len(content)
         for future in wait(futures, return_when=FIRST_COMPLETED).done:
-            yield futures.pop(future), future.result()
+            yield futures.pop(future)[0], future.result()
 
 
 def _executor(workers: int, dask: str | None) -> Executor:
@@ -152,4 +162,5 @@ def _executor(workers: int, dask: str | None) -> Executor:
         from distributed import Client
 
         return Client(dask).get_executor(retries=3)
-    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    spawn = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, mp_context=spawn, initializer=limits.end_with_parent)

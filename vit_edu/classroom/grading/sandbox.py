@@ -1,12 +1,13 @@
 """The sandbox from outside: starts it, hands over a learner's code, and stands for the answer in the grader's process.
 
 With bubblewrap the code sees a read-only system without network, without the grader's files and without any process but
-its own; without it there are limits on time, memory and files alone. `protection` says which it is.
+its own; without it there is the kernel's filter alone (limits.py). `protection` says which it is.
 """
 
 import builtins
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -17,21 +18,28 @@ import torch
 from torch import Tensor
 
 from vit_edu import resources
-from vit_edu.classroom.grading import wire
+from vit_edu.classroom.grading import limits, wire
 from vit_edu.exercises.core import AnswerError
 from vit_edu.exercises.trial import float_tensors, map_tensors
 
-START, CALL, END = 120.0, 30.0, 5.0  # seconds of patience: for the start, for one call, for the end of an exercise
+START, CALL, END = 120.0, 30.0, 10.0  # seconds of patience: for the start, for one call, for the end of an exercise
 SYSTEM = ("/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/alternatives")
-PROTECTED = "bubblewrap: no network, no files but Python's, no processes; limits on time, memory and output"
+PROTECTED = (
+    "bubblewrap: no network, no other processes, no files but the system's, Python's and the kit's, none to write; "
+    "limits on time, memory and output"
+)
 LIMITED = (
-    "limits on time, memory, processes and output alone: the code could read your files and use the network. "
-    "Against accidents this is enough, against attacks it is not: apt install bubblewrap"
+    "a filter of system calls: no network, no other processes, no files to write; limits on time, memory and output. "
+    "The code can read your files, though. To hide them: apt install bubblewrap"
 )
 
 
 class Gone(Exception):
-    """The learner's process ended by itself: os._exit, a crash, too much memory or time."""
+    """The learner's process ended, or was ended; the message is a sentence for the learner."""
+
+
+class SandboxError(RuntimeError):
+    """There is no sandbox on this machine, and nobody's fault; the message says why."""
 
 
 def walls() -> list[str]:
@@ -39,11 +47,11 @@ def walls() -> list[str]:
     program = shutil.which("bwrap")
     if not program:
         return []
-    own = {*SYSTEM, sys.prefix, sys.base_prefix, str(resources.PACKAGE)}
-    shown = [word for path in sorted(own) if Path(path).exists() for word in ("--ro-bind", path, path)]
+    own = [*SYSTEM, sys.prefix, sys.base_prefix, str(resources.PACKAGE), str(resources.folder("data"))]
+    shown = [word for path in dict.fromkeys(own) if Path(path).exists() for word in ("--ro-bind", path, path)]
     solutions = str(resources.PACKAGE / "exercises" / "solutions.json")
-    command = [program, "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL", *shown]
-    command += ["--ro-bind", os.devnull, solutions, "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
+    command = [program, "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
+    command += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", *shown, "--ro-bind", os.devnull, solutions]
     command += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/"]
     try:
         works = subprocess.run([*command, sys.executable, "-c", ""], capture_output=True, timeout=60)
@@ -55,83 +63,102 @@ def walls() -> list[str]:
 class Sandbox:
     """A process in which learners' code runs; it starts when it is needed, and again when it had to be killed."""
 
-    def __init__(self, walls: list[str] = ()):
-        self.walls, self.process, self.control = list(walls), None, None
+    def __init__(self, walls: list[str] = (), seconds: int = limits.SECONDS):
+        self.walls, self.seconds, self.process, self.control = list(walls), seconds, None, None
 
     def start(self) -> None:
+        """Raises SandboxError where it cannot start."""
         if self.process and self.process.poll() is None:
             return
         self.stop()
         self.control, theirs = socket.socketpair()
+        self.control.settimeout(START)
         environment = {"PATH": os.defpath, "PYTHONPATH": str(resources.PACKAGE.parent), "OMP_NUM_THREADS": "1"}
-        program = [sys.executable, "-m", "vit_edu.classroom.grading.inside", str(theirs.fileno())]
-        self.process = subprocess.Popen(
-            [*self.walls, *program, "1" if self.walls else "0"],
-            pass_fds=[theirs.fileno()],
-            env=environment,
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        theirs.close()
-        self._wait_for(b"r", START)
-
-    def _wait_for(self, sign: bytes, seconds: float) -> None:
-        """One sign from inside; without it in time the sandbox is killed, and Gone is raised."""
-        self.control.settimeout(seconds)
+        program = [sys.executable, "-m", "vit_edu.classroom.grading.inside", str(theirs.fileno()), str(self.seconds)]
+        with theirs:
+            self.process = subprocess.Popen(
+                [*self.walls, *program],
+                pass_fds=[theirs.fileno()],
+                env=environment,
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
         with suppress(OSError):
-            if self.control.recv(1) == sign:
+            if self.control.recv(1) == b"r":
                 return
+        self.process.kill()
+        said = self.process.stderr.read().decode(errors="replace").strip().splitlines()
         self.stop()
-        raise Gone("the sandbox did not answer")
+        raise SandboxError(f"The sandbox does not start: {said[-1] if said else f'no sign in {START:.0f} s'}")
 
     def stop(self) -> None:
         """Kills everything in it."""
         if self.process:
             self.process.kill()
             self.process.wait()
+            self.process.stderr.close()
             self.control.close()
         self.process = self.control = None
 
-    def answer(self, task: dict) -> "Answer":
-        """A fresh process with the learner's code in it. Raises what the code raises, Gone where it ended."""
+    def answer(self) -> "Answer":
+        """A fresh process, ready for a learner's code."""
         self.start()
         mine, theirs = socket.socketpair()
         with theirs:
             socket.send_fds(self.control, [b"f"], [theirs.fileno()])
-        answer = Answer(self, mine)
-        answer.ask(task)
-        return answer
+        return Answer(self, mine)
+
+    def end(self) -> int | None:
+        """Ends the learner's process; returns how it ended, as os.waitpid says it. None: it took the sandbox along."""
+        with suppress(OSError):
+            self.control.settimeout(END)
+            self.control.send(b"e")
+            if len(status := self.control.recv(wire.STATUS)) == wire.STATUS:
+                return int.from_bytes(status, "little")
+        self.stop()
+        return None
 
 
 class Answer:
-    """Stands for the learner's function: every call runs in the sandbox, and so does the way back."""
+    """Stands for the learner's function: every call runs in the sandbox, and so does the way back.
+
+    `dead` is a sentence once the process has ended, and `lost` is true where the sandbox went with it.
+    """
 
     def __init__(self, sandbox: Sandbox, channel: socket.socket):
-        self.sandbox, self.channel, self.ready_made, self.dead = sandbox, channel, set(), ""
+        self.sandbox, self.channel = sandbox, channel
+        self.ready_made, self.dead, self.endless, self.lost = set(), "", False, False
 
     def ask(self, request: dict) -> dict:
         """One question, one reply. Raises what the learner's code raised, or Gone."""
         if self.dead:
             raise Gone(self.dead)
         try:
-            wire.send(self.channel, request)
+            wire.send(self.channel, wire.encode(request))
             reply = wire.receive(self.channel, CALL)
-            self.ready_made |= {str(name)[:80] for name in reply.get("ready_made", ())}
-            error = reply.get("error")
+            if told := reply.get("error"):
+                self.ready_made |= {str(told.get("ready-made"))[:80]} if told.get("ready-made") else set()
+                error = rebuilt(told)
         except TimeoutError:
-            self.dead = f"Your code did not return within {CALL:.0f} s"
+            self._died(f"Your code did not return within {CALL:.0f} s.", endless=True)
         except wire.Closed:
-            self.dead = "Your code ended its process: by os._exit, by a crash, or by too much memory or time"
-        except (wire.BrokenMessage, AttributeError, TypeError):
-            self.dead = "Your code wrote something of its own to the grader, or a result that is too large"
-        if self.dead:
-            raise Gone(self.dead)
-        if error:
-            raise rebuilt(error)
+            self._died()
+        except (wire.BrokenMessage, AttributeError):
+            self._died("Your code wrote something of its own to the grader.")
+        if told:
+            raise error
         return reply
+
+    def _died(self, why: str = "", endless: bool = False) -> None:
+        status = self.sandbox.end()
+        self.lost = status is None
+        if not why:
+            why, endless = ending(status, self.sandbox.seconds)
+        self.dead, self.endless = why, endless
+        raise Gone(why)
 
     def __call__(self, *inputs):
         leaves = [x for x in float_tensors(inputs) if x.requires_grad]
@@ -163,7 +190,7 @@ class Answer:
                 wanted = tuple(g for g, flag in zip(gradients, context.flags) if flag)
                 found = answer.ask({"do": "backward", "gradients": wanted})["gradients"]
                 if [getattr(g, "shape", None) for g in found] != [x.shape for x in leaves]:
-                    raise Gone("Your code wrote something of its own to the grader")
+                    raise Gone("Your code wrote something of its own to the grader.")
                 return tuple(found)
 
         outputs = iter(Remote.apply(*leaves) or ())
@@ -174,13 +201,27 @@ class Answer:
         return getattr(error, "not_started", False)
 
     def close(self) -> None:
-        """Ends the learner's process, and whatever it has left running."""
+        """Ends the learner's process, whatever it is doing."""
         self.channel.close()
-        if self.dead.startswith("Your code did not return"):
-            self.sandbox.stop()
-        elif self.sandbox.process:
-            with suppress(Gone):
-                self.sandbox._wait_for(b"d", END)
+        if not self.dead:
+            self.sandbox.end()
+
+
+def ending(status: int | None, seconds: int) -> tuple[str, bool]:
+    """How a process ended, as a sentence for the learner, and whether it would never have ended by itself."""
+    if status is None:
+        return "Your code ended its process, and the sandbox around it.", False
+    number = os.waitstatus_to_exitcode(status)
+    if number == -signal.SIGKILL:
+        return (
+            "Your code was killed: it took more time or memory than it may, or cut itself off from the grader.",
+            False,
+        )
+    if number == -signal.SIGXCPU:
+        return f"Your code did not come to an end in {seconds} s of computing: which loop has no end?", True
+    if number < 0:
+        return f"Your code crashed Python itself ({signal.Signals(-number).name}).", False
+    return f"Your code ended its process, by os._exit({number}) or the like.", False
 
 
 def rebuilt(told: dict) -> BaseException:

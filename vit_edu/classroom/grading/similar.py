@@ -53,4 +53,4 @@ def pairs(results: list[dict]) -> list[tuple[str, str, list[str]]]:
         for one, other in itertools.combinations(sorted(own), 2):
             if len(own[one] & own[other]) >= LEAST * len(own[one] | own[other]):
                 found.setdefault((one, other), []).append(exercise)
-    return [(*both, sorted(exercises)) for both, exercises in sorted(found.items())]
+    return [(*both, sorted(exercises)) for both, exercises in sorted(found.items()) if len(exercises) > 1]

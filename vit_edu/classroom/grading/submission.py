@@ -4,15 +4,21 @@ Nothing of it is run here. Cells may be missing, moved, broken or strange; what 
 """
 
 import ast
+import builtins
 import json
 import re
 import symtable
-from collections.abc import Iterator
+import textwrap
+import warnings
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-LARGEST = 200_000_000  # bytes of a file; outputs make notebooks large
-LONGEST = 200_000  # characters of a cell's code: nobody writes more
+LARGEST = 100_000_000  # bytes of a file; outputs make notebooks large
+PARTS = 5_000_000  # lists and objects in it: an empty one takes twenty times the memory of its two characters
+LONGEST = 500_000  # characters of code; a lesson has 25,000
+MOST = 5_000  # statements
 OF_THE_KIT = {"check", "mine", "hint"}
+IN_PYTHON = ("%%time", "%%capture", "%%prun")  # cell magics whose body is run as it stands
 
 
 class SubmissionError(Exception):
@@ -21,13 +27,14 @@ class SubmissionError(Exception):
 
 @dataclass
 class Statement:
-    """One top-level statement: its text, the names that it binds and those that it reads."""
+    """One top-level statement: its text, the names that it binds or changes, and those that it reads."""
 
     source: str
     binds: set[str]
     reads: set[str]
-    cell: int
-    checks: str | None = None  # the exercise whose check this is
+    calls: set[str]  # print of print(x), and sizes. of sizes.append(3)
+    defines: bool  # functions in it bind names of the module
+    checks: dict[str, str] = field(default_factory=dict)  # exercise -> what is handed over to its check
 
 
 @dataclass
@@ -42,44 +49,84 @@ class Submission:
 def read(content: bytes) -> Submission:
     """The submission in a file's content. Raises SubmissionError with a sentence for what is no notebook."""
     try:
-        if len(content) > LARGEST:
-            raise SubmissionError(f"The file has {len(content) / 1e6:.0f} MB, wanted a notebook of {LARGEST / 1e6:.0f}")
-        cells = json.loads(content.decode("utf-8-sig"))["cells"]
+        if len(content) > LARGEST or content.count(b"[") + content.count(b"{") > PARTS:
+            raise SubmissionError(
+                f"The file has {len(content) / 1e6:.0f} MB, wanted a notebook of {LARGEST / 1e6:.0f} at most"
+            )
+        notebook = json.loads(content.decode("utf-8-sig"))
+        cells = notebook["worksheets"][0]["cells"] if "worksheets" in notebook else notebook["cells"]  # nbformat 3
         code = [cell for cell in cells if isinstance(cell, dict) and cell.get("cell_type") == "code"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise SubmissionError(f"The file is not a notebook ({type(error).__name__})") from None
-    found = Submission(minutes=_minutes(code))
-    for number, cell in enumerate(code):
-        text = cell.get("source", "")
-        text = "".join(map(str, text)) if isinstance(text, list) else str(text)
+    found, left = Submission(minutes=_minutes(code)), LONGEST
+    for cell in code:
+        text = cell.get("source", cell.get("input", ""))
+        text = ("".join(map(str, text)) if isinstance(text, list) else str(text))[:left]
+        left -= len(text)
         try:
-            tree = ast.parse(without_magics(text[:LONGEST]))
+            found.statements += [_statement(node) for node in _parsed(text).body][: MOST - len(found.statements)]
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             line = f" in line {error.lineno}" if isinstance(error, SyntaxError) else ""
-            found.broken.append((text[:LONGEST], f"{type(error).__name__}{line} of its cell"))
-            continue
-        found.statements += [_statement(node, number) for node in tree.body]
+            found.broken.append((text, f"{type(error).__name__}{line} of its cell"))
+    _calls_that_bind(found.statements)
     return found
 
 
+def _calls_that_bind(statements: list[Statement]) -> None:
+    """sizes.append(3) changes sizes, and define() binds what define declares global; torch.save(x) changes nothing."""
+    imported = {f"{name}." for s in statements if s.source.startswith(("import ", "from ")) for name in s.binds}
+    defining = {name for s in statements if s.defines for name in s.binds}
+    for statement in statements:
+        changed = {name[:-1] for name in statement.calls - imported if name.endswith(".")}
+        statement.binds |= changed | (statement.calls & defining)
+
+
+def _parsed(text: str) -> ast.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a learner's "\\d"
+        try:
+            return ast.parse(text)
+        except SyntaxError:
+            return ast.parse(without_magics(text))
+
+
 def without_magics(text: str) -> str:
-    """The code without the lines that only IPython understands."""
-    lines = text.split("\n")
+    """The code without what only IPython understands; a line keeps its place."""
+    lines = textwrap.dedent(text).lstrip("\n").split("\n")
     if lines[0].startswith("%%"):
-        return ""
-    return "\n".join("" if re.match(r"[%!?]|.*\?$", line.strip()) and "'" not in line else line for line in lines)
+        lines = ["", *lines[1:]] if lines[0].startswith(IN_PYTHON) and not lines[0].startswith("%%timeit") else []
+    return "\n".join(re.sub(r"^(\s*)(([\w, ]+=\s*)?[%!]|\?|[\w.]+\?+\s*$).*", r"\1pass", line) for line in lines)
 
 
-def _statement(node: ast.stmt, cell: int) -> Statement:
+def _statement(node: ast.stmt) -> Statement:
     source = ast.unparse(node)
     table = symtable.symtable(source, "", "exec")
     binds = {s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported() or s.is_namespace()}
-    if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
+    reads = set(_read(table))
+    declared = set(_declared_global(table))
+    if declared:  # def f(): global x: who wants x wants f, and the call of f
+        reads |= binds
+        binds |= declared
+    if isinstance(node, ast.ImportFrom) and (node.names[0].name == "*" or node.module == "__future__"):
         binds.add("*")
-    for part in ast.walk(node):
+    checks, calls = {}, set()
+    for part in _run_at_once(node):
         if isinstance(part, (ast.Attribute, ast.Subscript)) and not isinstance(part.ctx, ast.Load):
             binds.add(_root(part))  # Block.forward = ..., settings["eps"] = ...
-    return Statement(source, binds - {""}, set(_read(table)), cell, _checked(node))
+        if isinstance(part, ast.Expr) and isinstance(part.value, ast.Call):
+            function = part.value.func
+            calls.add(_root(function) + "." * isinstance(function, ast.Attribute))
+        if isinstance(part, ast.Call):
+            checks |= _checked(part)
+    return Statement(source, binds - {""}, reads, calls - {"", "."}, bool(declared), checks)
+
+
+def _run_at_once(node: ast.AST) -> Iterator[ast.AST]:
+    """The parts of a statement, without those inside functions."""
+    yield node
+    if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+        for part in ast.iter_child_nodes(node):
+            yield from _run_at_once(part)
 
 
 def _read(table: symtable.SymbolTable) -> Iterator[str]:
@@ -90,48 +137,70 @@ def _read(table: symtable.SymbolTable) -> Iterator[str]:
         yield from _read(child)
 
 
+def _declared_global(table: symtable.SymbolTable) -> Iterator[str]:
+    """The module's names that functions inside bind."""
+    for child in table.get_children():
+        yield from (s.get_name() for s in child.get_symbols() if s.is_declared_global() and s.is_assigned())
+        yield from _declared_global(child)
+
+
 def _root(node: ast.expr) -> str:
     while isinstance(node, (ast.Attribute, ast.Subscript, ast.Starred)):
         node = node.value
     return node.id if isinstance(node, ast.Name) else ""
 
 
-def _checked(node: ast.stmt) -> str | None:
-    """The exercise of a statement such as `attention = vit_edu.check("attention", attention)`."""
-    for part in ast.walk(node):
-        if isinstance(part, ast.Call) and part.args and isinstance(part.args[0], ast.Constant):
-            name = part.func.attr if isinstance(part.func, ast.Attribute) else getattr(part.func, "id", "")
-            if name in OF_THE_KIT and isinstance(part.args[0].value, str):
-                return part.args[0].value
-    return None
+def _checked(call: ast.Call) -> dict[str, str]:
+    """{"attention": "mine"} for `vit_edu.check("attention", mine)`."""
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    words = call.args + [word.value for word in call.keywords]
+    if name in OF_THE_KIT and words and isinstance(words[0], ast.Constant) and isinstance(words[0].value, str):
+        return {words[0].value: ast.unparse(words[1]) if len(words) == 2 else ""}
+    return {}
 
 
-def answer(submission: Submission, exercise: str, name: str) -> list[str]:
-    """The code that makes `name`, statement after statement: what stands before its check, if that is enough.
+def answers(submission: Submission, exercise: str, name: str, given: Iterable[str] = ()) -> Iterator[list[str]]:
+    """The code that makes `name`, statement after statement: first what its last check was given, if there is one;
+    then, for a check that was moved above its answer, what the whole notebook makes of it. Names that are `given` need
+    no code.
 
     Raises SubmissionError with a sentence where the notebook has no such definition.
     """
-    end = max((i for i, s in enumerate(submission.statements) if s.checks == exercise), default=None)
-    for known in (submission.statements[:end], submission.statements):  # a check may have been moved above its answer
-        statements = [s for s in known if s.checks is None]
-        if any(name in s.binds for s in statements):
-            return [statement.source for statement in _needed(statements, name)]
+    every = submission.statements
+    last = max((i for i, s in enumerate(every) if exercise in s.checks), default=len(every))
+    tried = []
+    if last < len(every) and (handed_over := every[last].checks[exercise]) not in ("", name):
+        handed = _statement(ast.parse(f"{name} = {handed_over}").body[0])  # under another name, or as a lambda
+        if handed.reads <= {bound for s in every[:last] for bound in s.binds} | set(dir(builtins)):
+            tried.append([*every[:last], handed])
+    tried += [every[:last], every]
+    seen = []
+    for known in tried:
+        statements = [s for s in known if not s.checks]
+        code = [s.source for s in _needed(statements, name, given)] if any(name in s.binds for s in statements) else []
+        if code and code not in seen:
+            seen.append(code)
+            yield code
+    if seen:
+        return
     for code, why in submission.broken:
         if re.search(rf"\b(def|class)\s+{re.escape(name)}\b|^\s*{re.escape(name)}\s*=", code, re.MULTILINE):
             raise SubmissionError(f"The cell with {name} is not Python: {why}.")
     raise SubmissionError(f"There is no {name} in the notebook.")
 
 
-def _needed(statements: list[Statement], name: str) -> Iterator[Statement]:
-    """Every statement that binds `name` or something that such a statement reads, and so on."""
-    wanted, chosen = {name}, set()
-    while True:
-        more = {i for i, s in enumerate(statements) if i not in chosen and (s.binds & wanted or "*" in s.binds)}
-        if not more:
-            break
-        chosen |= more
-        for i in more:
-            wanted |= statements[i].reads
+def _needed(statements: list[Statement], name: str, given: Iterable[str]) -> Iterator[Statement]:
+    """Every statement that binds `name` or something that such a statement reads, and so on; not what is `given`."""
+    by_name: dict[str, list[int]] = {}
+    for i, statement in enumerate(statements):
+        for bound in statement.binds:
+            by_name.setdefault(bound, []).append(i)
+    wanted, known, chosen = [name, "*"], {name, "*", *given}, set()
+    while wanted:
+        for i in set(by_name.get(wanted.pop(), ())) - chosen:
+            chosen.add(i)
+            wanted += statements[i].reads - known
+            known |= statements[i].reads
     return (statements[i] for i in sorted(chosen))
 
 

@@ -1,0 +1,160 @@
+"""Code that reaches for what is not its own: files, other submissions, the network, the process it came from."""
+
+import shutil
+
+import pytest
+
+from tests.classroom.notebook import NAMES, SHORT, body, lesson
+from vit_edu import resources
+from vit_edu.classroom.grading import mark
+from vit_edu.classroom.grading.sandbox import LIMITED, PROTECTED, Sandbox, protection, walls
+
+ROOT = resources.PACKAGE.parent
+walled = pytest.mark.skipif(not shutil.which("bwrap"), reason="bubblewrap is not installed")
+DENIED = "Operation not permitted"
+
+REFUSED = {
+    "write a file": "open('/tmp/found', 'w')",
+    "append to a file": "import os\nos.open('/tmp/found', os.O_CREAT | os.O_RDWR | os.O_APPEND)",
+    "make a folder": "import os\nos.mkdir('/tmp/folder')",
+    "make a link": "import os\nos.symlink('/etc/passwd', '/tmp/link')",
+    "remove a file": "import os\nos.remove(vit_edu.__file__)",
+    "empty a file": "import os\nos.truncate(vit_edu.__file__, 0)",
+    "a file without a name": "import os\nos.memfd_create('x')",
+    "a web page": "import urllib.request\nurllib.request.urlopen('http://127.0.0.1:80')",
+    "the network": "import socket\nsocket.socket()",
+    "a socket of the system": "import socket\nsocket.socket(socket.AF_UNIX)",
+    "another's nice": "import os\nos.setpriority(os.PRIO_PROCESS, os.getppid(), 19)",
+    "another's cores": "import os\nos.sched_setaffinity(os.getppid(), {0})",
+    "another's handle": "import os\nos.pidfd_open(os.getppid())",
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(name, attack):
+    assert DENIED in attack(body(REFUSED[name]), "error")
+
+
+CLOSED = {
+    "source by inspect": "import inspect\nexec(inspect.getsource(layers.scaled_dot_product_attention))",
+    "source by open": "open(layers.attention.__file__).read()",
+    "source by a detour": "import os\nopen('/proc/self/root' + layers.attention.__file__).read()",
+    "source as bytes": "open(layers.attention.__file__.encode()).read()",
+    "compiled source": "import importlib.util\nopen(importlib.util.cache_from_source(layers.attention.__file__))",
+    "source by its loader": "layers.attention.__spec__.loader.get_source(layers.attention.__name__)",
+    "the solutions": "from vit_edu.exercises.report import solutions\nsolutions()",
+    "the hint that solves": "vit_edu.hint('attention')\n" * 4,
+}
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_the_source_of_the_answers_is_closed(name, attack):
+    attack(body(CLOSED[name]), "error")
+
+
+def unseen(*paths) -> str:
+    """An answer that is wrong as soon as one of these can be seen."""
+    return body("import os", f"if any(map(os.path.exists, {[str(path) for path in paths]})): return None")
+
+
+@walled
+def test_other_files_are_not_there(attack, tmp_path):
+    other = tmp_path / "other.ipynb"
+    other.write_text("another learner's answers")
+    attack(unseen(other, ROOT / "course", ROOT / "tests", ROOT / "notebooks", "/etc/passwd"), "passed")
+
+
+@walled
+def test_nothing_is_handed_down(attack):
+    alone = """
+import os
+known = {"PATH", "PYTHONPATH", "OMP_NUM_THREADS", "PWD", "LC_CTYPE"}
+others = [n for n in os.listdir("/proc") if n.isdigit() and int(n) not in (1, 2, os.getpid(), os.getppid())]
+if set(os.environ) - known or others:
+    return None
+"""
+    attack(body(alone), "passed")
+
+
+def test_the_sandbox_itself_is_closed(attack):
+    code = """
+import os
+for name in "mem", "environ", "maps", "fd/3", "cwd":
+    try:
+        os.open(f"/proc/{os.getppid()}/{name}", os.O_RDONLY)
+    except OSError:
+        continue
+    return None
+"""
+    attack(body(code), "passed")
+
+
+def test_no_memory_outlives_its_exercise(attack):
+    code = """
+import ctypes
+libc = ctypes.CDLL(None)
+if libc.shmget(0, 10**6, 0o1600) != -1 or libc.msgget(0, 0o1600) != -1 or libc.semget(0, 1, 0o1600) != -1:
+    return None
+"""
+    attack(body(code), "passed")
+
+
+def test_nothing_is_left_for_the_next_exercise(attack):
+    leave = body("import builtins\nbuiltins.left = torch.left = vit_edu.left = math.left = 1")
+    attack(leave, "passed")
+    attack(
+        body("import builtins\nif any(hasattr(x, 'left') for x in (builtins, torch, vit_edu, math)): return"), "passed"
+    )
+
+
+FORGED = (
+    "{'value': (q, q), 'inputs': (q, k, v), 'differentiable': [True, True]}",
+    "{'error': 3}",
+    "{'error': {'ready-made': 3, 'type': [], 'text': {}, 'line': 5, 'not started': 'yes'}}",
+    "[1, 2]",
+    "{'status': 'passed', 'points': 3}",
+)
+
+
+@pytest.mark.parametrize("reply", FORGED)
+def test_forged_replies_earn_nothing(reply, graded):
+    forged = f"""
+import os
+from vit_edu.classroom.grading import wire
+for fd in range(3, 20):
+    try:
+        os.write(fd, wire.encode({reply}))
+    except OSError:
+        pass
+return None
+"""
+    marks = graded(lesson(answers=SHORT, attention=body(forged)))
+    assert (marks["attention"]["points"], marks["attention_cost"]["points"]) == (0, 2)  # how it fails is luck
+
+
+def test_bytes_that_are_no_message(attack):
+    code = "import os\nfor fd in range(3, 20):\n    try: os.write(fd, {BYTES})\n    except OSError: pass\nreturn None"
+    for rubbish in ("bytes(100)", "b'\\xff' * 100", "b'\\x10\\0\\0\\0\\0\\0\\0\\0' + b'[' * 16"):
+        told = attack(body(code.replace("{BYTES}", rubbish)), "ended")
+        assert told == "Your code wrote something of its own to the grader."
+
+
+def test_the_protection_that_is_named_is_the_one_in_force(sandbox, monkeypatch):
+    assert protection(sandbox.walls) == (PROTECTED if sandbox.walls else LIMITED)
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert walls() == [] and protection(walls()) == LIMITED
+
+
+def test_without_bubblewrap_an_accident_still_costs_its_own_exercise_only(tmp_path):
+    bare = Sandbox(seconds=2)
+    given = {
+        "attention": body("import os\nos._exit(0)"),
+        "split_heads": f"def split_heads(*_):\n    open({str(tmp_path / 'found')!r}, 'w')",
+        "multi_head_attention": "class MultiHeadAttention:\n    def __init__(self, **_):\n        while True: pass",
+    }
+    try:
+        marks = mark.grade(lesson(**given), NAMES, bare)["marks"]
+    finally:
+        bare.stop()
+    assert [one["status"] for one in marks] == ["ended", "error", "timeout", "passed"]
+    assert not (tmp_path / "found").exists() and "read your files" in protection(bare.walls)
