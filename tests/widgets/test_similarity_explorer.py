@@ -159,7 +159,7 @@ def test_the_temperature_by_slider_and_keys(view):
     view.choose("texts")
     own = math.log10(0.07)
     assert float(view.slider.input_value()) == pytest.approx(own, abs=0.0051)
-    assert view.slider.get_attribute("aria-valuetext") == "0.070, the model's"
+    expect(view.slider).to_have_attribute("aria-valuetext", "0.070, the model's")
     marked = view.root.locator("datalist option").get_attribute("value")
     assert float(marked) == pytest.approx(own, abs=1e-6)
     view.slider.fill("-1.5")  # 0.0316
@@ -169,14 +169,14 @@ def test_the_temperature_by_slider_and_keys(view):
     view.keys("t")
     view.headline(f"gets {shown('texts').diag().mean() * 100:.1f} % on average")
     view.keys(*"+" * 20)
-    assert view.slider.get_attribute("aria-valuetext") == "1.00"
+    expect(view.slider).to_have_attribute("aria-valuetext", "1.00")
     view.keys(*"-" * 40)
-    assert view.slider.get_attribute("aria-valuetext") == "0.010"
+    expect(view.slider).to_have_attribute("aria-valuetext", "0.010")
     view.root.get_by_role("button", name="The model's own: 0.070").click()
-    assert view.slider.get_attribute("aria-valuetext") == "0.070, the model's"
+    expect(view.slider).to_have_attribute("aria-valuetext", "0.070, the model's")
     near = view.slider.evaluate("slider => { slider.stepUp(); slider.stepDown(); return slider.value }")
     view.slider.fill(near)  # the step beside it is it
-    assert view.slider.get_attribute("aria-valuetext") == "0.070, the model's"
+    expect(view.slider).to_have_attribute("aria-valuetext", "0.070, the model's")
 
 
 def test_mouse_keys_and_finger(view):
