@@ -23,7 +23,7 @@ SIZES = {
     "smoke": common.Size(
         common.SMOKE | {"img_size": 64, "patch_size": 16}, Plan(epochs=0.05, batch_size=32), {0.01: 2}
     ),
-    "laptop": common.Size(LAPTOP, Plan(epochs=20, batch_size=64, **LONG)),
+    "laptop": common.Size(LAPTOP, Plan(epochs=12, batch_size=64, **LONG)),
     "gpu": common.Size(LAPTOP | {"embed_dim": 192, "depth": 9}, Plan(epochs=400, batch_size=512, **LONG)),
 }
 
