@@ -15,6 +15,7 @@ _FACE = {
     "pretrained": "vit_edu.weights",
     "check": "vit_edu.exercises",
     "mine": "vit_edu.exercises",
+    "target": "vit_edu.exercises",
     "hint": "vit_edu.exercises",
 }
 

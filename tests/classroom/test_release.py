@@ -106,7 +106,7 @@ def test_what_cannot_be_done_is_said(tmp_path, capsys):
     ("body", "says"),
     [
         ("# %%\n### BEGIN SOLUTION\ndef f():\n    pass\n### END SOLUTION\n", "inside a function"),
-        ("# %%\ndef f():\n    ### BEGIN SOLUTION\n    pass\n    ### END SOLUTION\n", "no check after it"),
+        ("# %%\ndef f():\n    ### BEGIN SOLUTION\n    pass\n    ### END SOLUTION\n", "no check or target after it"),
         ('# %%\nf = vit_edu.check("attention", f)\n', "the check of attention has no solution"),
     ],
 )
@@ -115,6 +115,15 @@ def test_a_lesson_that_nbgrader_cannot_have_is_refused(tmp_path, body, says):
     source.write_text(HEAD + body)
     with pytest.raises(LessonError, match=rf"course/07_tiny\.py: .*{says}"):
         release.source_edition(source)
+
+
+def test_a_target_is_no_part_of_the_grade(tmp_path):
+    source = tmp_path / "07_tiny.py"
+    stub = "# %%\ndef f():\n    ### BEGIN SOLUTION\n    pass\n    ### END SOLUTION\n\n"
+    source.write_text(HEAD + stub + '# %%\nf = vit_edu.target("faster", f)\n')
+    notebook = release.source_edition(source)
+    assert list(roles(notebook, "solution")) == ["faster"] and not roles(notebook, "grade")
+    assert notebook.cells[-1].metadata.nbgrader.locked
 
 
 def test_the_page_has_ten_steps_and_the_measured_table():

@@ -16,7 +16,7 @@ from vit_edu.exercises import ALL, find, guard, ladder, report
 
 HANDOUT = Path(__file__).parent / "handout"  # everything of the course that is no notebook
 STUB = "your turn: write your code here"  # one for all exercises: nbgrader knows no other
-CHECK = re.compile(r'^(\w+) = vit_edu\.check\("(\w+)", \1\)$', re.MULTILINE)
+ASKED = re.compile(r'^(\w+) = vit_edu\.(check|target)\("(\w+)", \1\)$', re.MULTILINE)
 SOLUTION = re.compile(rf"^( *){editions.BEGIN}\n.*?^ *{editions.END}$", re.MULTILINE | re.DOTALL)
 HIDDEN = re.compile(r"^### BEGIN HIDDEN TESTS\n.*?^### END HIDDEN TESTS$", re.MULTILINE | re.DOTALL)
 # The lesson's own line goes on with the kit's answer where the learner's is wrong; so theirs is taken aside before it.
@@ -47,8 +47,8 @@ def fault(name: str, answer: Callable) -> str:
 def source_edition(source: Path):
     """The lesson with solutions, its cells as nbgrader wants them.
 
-    Raises LessonError for a solution without a check after it, a check without a solution before it, and a solution
-    that one line cannot stand for.
+    Raises LessonError for a solution without a check or target after it, a check without a solution before it, and a
+    solution that one line cannot stand for.
     """
     notebook, open_cells = editions.edition(source, prepare=str), []
     out_of_class = "\n" + editions.links(f"{source.stem}.ipynb")
@@ -59,18 +59,22 @@ def source_edition(source: Path):
             if _stubs(editions.without_solutions(code)) != _stubs(cleared(code)):
                 raise editions.LessonError(f"course/{source.name}: nbgrader clears only solutions inside a function.")
             open_cells.append(cell)
-        elif check := CHECK.search(code):
-            name, exercise = check.groups()
+        elif asked := ASKED.search(code):
+            name, kind, exercise = asked.groups()
             if not open_cells:
-                raise editions.LessonError(f"course/{source.name}: the check of {exercise} has no solution before it.")
+                raise editions.LessonError(f"course/{source.name}: the {kind} of {exercise} has no solution before it.")
             for i, solution in enumerate(open_cells):
                 _mark(solution, exercise if not i else f"{exercise}-{i + 1}", solution=True)
-            cell.source, open_cells = TEST.format(name=name, check=code, exercise=exercise), []
-            _mark(cell, f"test_{exercise}", grade=True, locked=True, points=ALL[exercise].points)
+            open_cells = []
+            if kind == "check":
+                cell.source = TEST.format(name=name, check=code, exercise=exercise)
+                _mark(cell, f"test_{exercise}", grade=True, locked=True, points=ALL[exercise].points)
+            else:  # what a machine reaches is no part of a grade
+                _mark(cell, cell.id, locked=True)
         else:
             _mark(cell, cell.id, locked=True)
     if open_cells:
-        raise editions.LessonError(f"course/{source.name}: the last solution has no check after it.")
+        raise editions.LessonError(f"course/{source.name}: the last solution has no check or target after it.")
     return notebook
 
 
@@ -166,7 +170,8 @@ def main(wanted: list[str], to: str) -> int:
         print(f"Cannot write {error.filename}: {error.strerror}. Choose another folder with --to.", file=sys.stderr)
         return 2
     for source in lessons:
-        points = {name: ALL[name].points for _, name in CHECK.findall(source.read_text(encoding="utf-8"))}
+        asked = ASKED.findall(source.read_text(encoding="utf-8"))
+        points = {name: ALL[name].points for _, kind, name in asked if kind == "check"}
         print(f"{source.stem}: {sum(points.values())} points; {', '.join(f'{n} {p}' for n, p in points.items())}")
     print(f"Next, in {to}: nbgrader generate_assignment {lessons[0].stem}. docs/instructors.md has all ten steps.")
     return 0

@@ -1,4 +1,7 @@
-"""Exercises and their checks: `check` an answer, ask for a `hint`, go on with `mine`, see `ALL` exercises by name."""
+"""Exercises and their checks: `check` an answer, ask for a `hint`, go on with `mine`, try to reach a `target`.
+
+`ALL` has the exercises by name, `TARGETS` the targets.
+"""
 
 import difflib
 import os
@@ -7,6 +10,7 @@ from collections.abc import Callable
 from importlib import import_module
 
 from vit_edu.exercises.core import Exercise
+from vit_edu.exercises.targets import Target, run
 
 MODULES = (
     *("start_here", "images_as_sequences", "embedding", "positions", "self_attention", "multi_head"),
@@ -17,22 +21,20 @@ MODULES = (
     *("hybrids", "pooling"),
 )
 
-ALL: dict[str, Exercise] = {
-    found.name: found
-    for module in MODULES
-    for found in vars(import_module(f"{__name__}.{module}")).values()
-    if isinstance(found, Exercise)
-}
+_found = [found for module in MODULES for found in vars(import_module(f"{__name__}.{module}")).values()]
+ALL: dict[str, Exercise] = {found.name: found for found in _found if isinstance(found, Exercise)}
+TARGETS: dict[str, Target] = {found.name: found for found in _found if isinstance(found, Target)}
 _hints_given: dict[str, int] = {}
 _last_diagnosis: dict[str, list[tuple[str, str]]] = {}
 
 
-def find(name: str) -> Exercise:
-    """The exercise of that name. Raises KeyError with the nearest names."""
-    if name in ALL:
-        return ALL[name]
-    near = difflib.get_close_matches(str(name), ALL, n=3, cutoff=0.4) or sorted(ALL)
-    raise KeyError(f"There is no exercise {name!r}; do you mean {' or '.join(map(repr, near))}?")
+def find(name: str, among: dict = ALL) -> Exercise | Target:
+    """The exercise (or, among TARGETS, the target) of that name. Raises KeyError with the nearest names."""
+    if name in among:
+        return among[name]
+    near = difflib.get_close_matches(str(name), among, n=3, cutoff=0.4) or sorted(among)
+    kind = "exercise" if among is ALL else "target"
+    raise KeyError(f"There is no {kind} {name!r}; do you mean {' or '.join(map(repr, near))}?")
 
 
 def check(name: str, mine: Callable) -> Callable:
@@ -86,6 +88,21 @@ def mine(name: str) -> Callable:
     why = "none of yours has passed here yet" if answer is None else "yours does not pass any more"
     print(f"{name}: the kit's ({why}; lesson {exercise.lesson} is where you build it).")
     return exercise.reference
+
+
+def target(name: str, mine: Callable) -> Callable:
+    """Runs `mine` on the target's task, at full size on a GPU, and shows what it reached. No part of a grade.
+
+    Returns:
+        `mine` when it reaches the figure, the reference until then.
+
+    Raises:
+        KeyError: no target has that name.
+    """
+    wanted = find(name, TARGETS)
+    result = run(wanted, mine)
+    result.show()
+    return mine if result.status == "reached" else wanted.reference
 
 
 def hint(name: str) -> None:
