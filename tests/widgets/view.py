@@ -46,6 +46,22 @@ class View:
         """What sticks out of the explorer or of its own box."""
         return self.root.evaluate(CUT)
 
+    def themes(self):
+        """JupyterLab's dark theme, then its light one, each once the page has it: yields whether it is light."""
+        try:
+            for theme, light in (("JupyterLab Dark", False), ("JupyterLab Light", True)):
+                self.notebook.command("apputils:change-theme", theme=theme)
+                self.page.wait_for_function(
+                    """light => {
+                        const page = getComputedStyle(document.body).getPropertyValue("--jp-layout-color1").trim();
+                        return document.body.dataset.jpThemeLight === String(light) && (page === "white") === light;
+                    }""",
+                    arg=light,
+                )
+                yield light
+        finally:
+            self.notebook.command("apputils:change-theme", theme="JupyterLab Light")
+
 
 CONTRAST = """root => {
     const parse = (colour) => (colour.match(/[\\d.]+/g) || []).map(Number);

@@ -126,13 +126,20 @@ class Exercise:
         self.ready_made += (function,)
         return function
 
-    def mistake(self, name: str, thought: str, whole: Callable | None = None, **steps: Callable) -> None:
-        """Adds a classic mistake: the steps of the recipe that it gets wrong, or the whole wrong answer."""
+    def mistake(
+        self, name: str, thought: str, whole: Callable | None = None, *, alone: bool = False, **steps: Callable
+    ) -> None:
+        """Adds a classic mistake: the steps of the recipe that it gets wrong, or the whole wrong answer.
+
+        One that is rare is `alone`: it is not looked for together with another one, which keeps the check quick.
+        """
         unknown = steps.keys() - inspect.signature(self.steps).parameters.keys()
         if unknown or (whole is None) == (not steps):
             raise ValueError(
                 f"Mistake {name!r} of {self.name!r}: give the whole answer or steps of the recipe; unknown: {unknown}."
             )
+        if alone:
+            whole, steps = partial(self.steps, **steps), {}
         self.mistakes.append(Mistake(name, thought, whole, steps))
 
     def invariance(self, sentence: str) -> Callable:

@@ -186,19 +186,13 @@ def block_in_steps(
     return second(middle, x, norm("norm2"), norm("norm1"), mlp)
 
 
-def alone(**steps):
-    """A rare mistake as a whole answer: not looked for together with another one, which keeps the check quick."""
-    return partial(block_in_steps, **steps)
-
-
 block.mistake(
     "post-norm",
     "You norm the stream after each addition, as Vaswani et al. do. ViT norms what goes *into* attention and MLP, and "
     "leaves the stream alone. What reaches the end of twelve such blocks unchanged?",
-    alone(
-        first=lambda x, norm, attend: norm(x + attend(x)),
-        second=lambda x, start, norm, other_norm, mlp: norm(x + mlp(x)),
-    ),
+    alone=True,
+    first=lambda x, norm, attend: norm(x + attend(x)),
+    second=lambda x, start, norm, other_norm, mlp: norm(x + mlp(x)),
 )
 block.mistake(
     "no residual around attention",
@@ -249,7 +243,8 @@ block.mistake(
 block.mistake(
     "both branches read through norm1",
     "Attention and MLP both read norm1(x), side by side. What should the MLP read, and through which norm?",
-    alone(second=lambda x, start, norm, other_norm, mlp: x + mlp(other_norm(start))),
+    alone=True,
+    second=lambda x, start, norm, other_norm, mlp: x + mlp(other_norm(start)),
 )
 block.mistake(
     "the MLP is added to the block's input",
@@ -295,7 +290,8 @@ for name, (thought, function) in ACTIVATIONS.items():
 block.mistake(
     "one head",
     "Your numbers do not change with num_heads. To whom have you to hand it on?",
-    alone(heads=lambda config: 1),
+    alone=True,
+    heads=lambda config: 1,
 )
 
 

@@ -90,11 +90,6 @@ def merging_in_steps(
     return last(reduce(norm(join(pad(x)), state), state))
 
 
-def alone(**steps):
-    """A rare mistake, as a whole answer: not looked for together with another one, which keeps the check quick."""
-    return partial(merging_in_steps, **steps)
-
-
 merging.mistake(
     "across before down",
     "Your four go upper left, upper right, lower left, lower right. Any order would train, "
@@ -104,7 +99,8 @@ merging.mistake(
 merging.mistake(
     "clockwise",
     "Your four go round in a circle. The published weights take the left column, then the right one, both downwards.",
-    alone(join=lambda x: torch.cat([x[:, 0::2, 0::2], x[:, 0::2, 1::2], x[:, 1::2, 1::2], x[:, 1::2, 0::2]], dim=-1)),
+    alone=True,
+    join=lambda x: torch.cat([x[:, 0::2, 0::2], x[:, 0::2, 1::2], x[:, 1::2, 1::2], x[:, 1::2, 0::2]], dim=-1),
 )
 merging.mistake(
     "the four pixels vary fastest",
@@ -139,7 +135,8 @@ merging.mistake(
 merging.mistake(
     "one token twice",
     "One of your four slices is there twice, and one of the four tokens is lost. Look at the four starts again.",
-    alone(join=lambda x: torch.cat([x[:, 0::2, 0::2], x[:, 1::2, 0::2], x[:, 1::2, 0::2], x[:, 1::2, 1::2]], dim=-1)),
+    alone=True,
+    join=lambda x: torch.cat([x[:, 0::2, 0::2], x[:, 1::2, 0::2], x[:, 1::2, 0::2], x[:, 1::2, 1::2]], dim=-1),
 )
 merging.mistake(
     "the odd row is cut off",
@@ -186,7 +183,8 @@ def four_norms(x, state):
 merging.mistake(
     "each of the four normed by itself",
     "You norm the four tokens one by one. The norm goes over all 4·C numbers at once: what is its weight's length?",
-    alone(norm=four_norms),
+    alone=True,
+    norm=four_norms,
 )
 merging.mistake(
     "eps of ViT",

@@ -1,7 +1,5 @@
 """Exercise of lesson 01: the fixed table of positions. Source: He et al. 2022 (MAE), after Vaswani et al. 2017, 3.5."""
 
-from functools import partial
-
 import torch
 
 from vit_edu import layers
@@ -90,11 +88,6 @@ def sincos_position_in_steps(
     return halves(wave(torch.outer(x, omega)), wave(torch.outer(y, omega)))
 
 
-def alone(**step):
-    """A rare mistake, as a whole answer: not looked for together with another one, which keeps the check quick."""
-    return partial(sincos_position_in_steps, **step)
-
-
 waves.mistake(
     "y comes first",
     "Your halves are exchanged: rows first, columns after. It would train as well, but MAE's weights were trained "
@@ -104,12 +97,14 @@ waves.mistake(
 waves.mistake(
     "the halves are added",
     "Your table is dim/2 wide: x and y share their channels. Can the model still tell (1, 2) from (2, 1)?",
-    alone(halves=lambda x, y: x + y),
+    alone=True,
+    halves=lambda x, y: x + y,
 )
 waves.mistake(
     "x and y take turns",
     "You alternate the channels of x and of y. In this table all channels of x stand before all of y: cat or stack?",
-    alone(halves=lambda x, y: torch.stack([x, y], dim=-1).flatten(1)),
+    alone=True,
+    halves=lambda x, y: torch.stack([x, y], dim=-1).flatten(1),
 )
 waves.mistake(
     "all sines before all cosines",
@@ -121,7 +116,8 @@ waves.mistake(
     "frequency by frequency",
     "You put the four waves of one frequency side by side. The numbers are right; here the four blocks follow each "
     "other, each with all its frequencies: cat or stack?",
-    alone(halves=lambda x, y: torch.stack([*x.chunk(2, 1), *y.chunk(2, 1)], dim=-1).flatten(1)),
+    alone=True,
+    halves=lambda x, y: torch.stack([*x.chunk(2, 1), *y.chunk(2, 1)], dim=-1).flatten(1),
 )
 waves.mistake(
     "sine and cosine take turns",
@@ -138,7 +134,8 @@ waves.mistake(
 waves.mistake(
     "sines alone",
     "You use the sine twice and the cosine never. sin x = sin(π − x): which two places would look the same?",
-    alone(wave=lambda angle: torch.cat([angle.sin(), angle.sin()], dim=1)),
+    alone=True,
+    wave=lambda angle: torch.cat([angle.sin(), angle.sin()], dim=1),
 )
 waves.mistake(
     "column by column",
@@ -149,7 +146,8 @@ waves.mistake(
     "one running number for both",
     "You number the places 0, 1, 2, … and use this number for x and for y. Which places touch place 4 in a grid of 3 "
     "columns?",
-    alone(coordinates=lambda rows, columns: [torch.arange(rows * columns).double()] * 2),
+    alone=True,
+    coordinates=lambda rows, columns: [torch.arange(rows * columns).double()] * 2,
 )
 waves.mistake(
     "counting from one",
@@ -160,13 +158,15 @@ waves.mistake(
     "places as fractions",
     "You divide x and y by the size of the grid. Then the step between neighbours depends on the image's size. "
     "What is the step in MAE's table?",
-    alone(coordinates=fractions),
+    alone=True,
+    coordinates=fractions,
 )
 waves.mistake(
     "places from 0 to 1",
     "Your last column is at 1, however many there are. Then the step between neighbours depends on the image's size. "
     "What is the step in MAE's table?",
-    alone(coordinates=from_0_to_1),
+    alone=True,
+    coordinates=from_0_to_1,
 )
 waves.mistake(
     "height and width are mixed up",
@@ -190,7 +190,8 @@ waves.mistake(
     "the frequencies are those of one axis",
     "You divide k by dim. Here x and y share the channels, and sine and cosine share each half: how many frequencies "
     "are left for one of them?",
-    alone(frequencies=lambda dim: 10000.0 ** (-quarters(dim) / 4)),
+    alone=True,
+    frequencies=lambda dim: 10000.0 ** (-quarters(dim) / 4),
 )
 waves.mistake(
     "the last frequency is 1/10000",
@@ -201,12 +202,14 @@ waves.mistake(
 waves.mistake(
     "the frequencies start too late",
     "Your k begins with 1, so that the fastest wave is missing. What is 10000 to the power 0?",
-    alone(frequencies=lambda dim: 10000.0 ** -(quarters(dim) + 4 / dim)),
+    alone=True,
+    frequencies=lambda dim: 10000.0 ** -(quarters(dim) + 4 / dim),
 )
 waves.mistake(
     "all frequencies are 1",
     "All your waves are the same one. k // (dim // 4) is 0 for every k: which division keeps fractions?",
-    alone(frequencies=lambda dim: torch.ones(dim // 4, dtype=torch.float64)),
+    alone=True,
+    frequencies=lambda dim: torch.ones(dim // 4, dtype=torch.float64),
 )
 waves.mistake(
     "the frequencies grow",

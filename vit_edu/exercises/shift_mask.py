@@ -1,7 +1,5 @@
 """Exercise of lesson 06: who may attend to whom after the shift. Liu et al. 2021, section 3.2 and figure 4."""
 
-from functools import partial
-
 import torch
 from einops import rearrange
 
@@ -97,16 +95,12 @@ def mask_in_steps(
     return last(fill(strangers(windows(regions, window_size))))
 
 
-def alone(**steps):
-    """A rare mistake, as a whole answer: not looked for together with another one, which keeps the check quick."""
-    return partial(mask_in_steps, **steps)
-
-
 mask.mistake(
     "no mask",
     "Your mask is 0 everywhere (if you slice: are some of your slices empty?). After the shift the left edge of the "
     "image stands beside the right one: may they talk?",
-    alone(fill=lambda apart: torch.zeros(apart.shape)),
+    alone=True,
+    fill=lambda apart: torch.zeros(apart.shape),
 )
 mask.mistake(
     "the mask is inverted",
@@ -127,18 +121,24 @@ mask.mistake(
     "shifted in the other direction",
     "Your regions cut the first windows. The map moves up and to the left, and what leaves there comes in at the other "
     "side: at which end do strangers meet?",
-    alone(rows=first_bands, columns=first_bands),
+    alone=True,
+    rows=first_bands,
+    columns=first_bands,
 )
 mask.mistake(
     "the border on the wrong side of the last window",
     "You cut the last window `shift` tokens after its beginning. With half a window nobody would notice, but a "
     "window of 7 is shifted by 3. How many tokens have come in from the other side?",
-    alone(rows=late_bands, columns=late_bands),
+    alone=True,
+    rows=late_bands,
+    columns=late_bands,
 )
 mask.mistake(
     "one token too late",
     "Your border lies one token too far: as many rows have come in from the other side as the shift says. > or >=?",
-    alone(rows=one_off, columns=one_off),
+    alone=True,
+    rows=one_off,
+    columns=one_off,
 )
 mask.mistake(
     "regions that share a number",

@@ -115,11 +115,6 @@ def vision_transformer_in_steps(
     return last(F.linear(pooled, state["head.weight"], state["head.bias"]))
 
 
-def alone(**step):
-    """A mistake as a whole answer: not looked for together with another one, which keeps the check quick."""
-    return partial(vision_transformer_in_steps, **step)
-
-
 vit.mistake(
     "patches column by column",
     "Your patches go down the picture first, so each sits on another one's position. Which is the second patch?",
@@ -161,7 +156,8 @@ vit.mistake(
     "only the last block counts",
     "Your logits depend on the last block alone. Do the others run, and does each read what the one before it made, or "
     "all of them the embedding?",
-    alone(through=lambda x, blocks: blocks[-1](x)),
+    alone=True,
+    through=lambda x, blocks: blocks[-1](x),
 )
 vit.mistake(
     "the blocks run backwards",
@@ -171,17 +167,20 @@ vit.mistake(
 vit.mistake(
     "one block again and again",
     "You run the same block every time. How does each turn of the loop get another one?",
-    alone(through=lambda x, blocks: one_after_another(x, blocks[:1] * len(blocks))),
+    alone=True,
+    through=lambda x, blocks: one_after_another(x, blocks[:1] * len(blocks)),
 )
 vit.mistake(
     "the last block is missing",
     "One block too few runs. Where does your loop end, and where does range(depth - 1)?",
-    alone(through=lambda x, blocks: one_after_another(x, blocks[:-1])),
+    alone=True,
+    through=lambda x, blocks: one_after_another(x, blocks[:-1]),
 )
 vit.mistake(
     "a skip connection around each block",
     "You add x to what a block returns. A block has its skip connections inside: what is counted twice?",
-    alone(through=lambda x, blocks: one_after_another(x, [lambda x, block=block: x + block(x) for block in blocks])),
+    alone=True,
+    through=lambda x, blocks: one_after_another(x, [lambda x, block=block: x + block(x) for block in blocks]),
 )
 vit.mistake(
     "the eps of PyTorch's LayerNorm",
@@ -197,13 +196,15 @@ vit.mistake(
 vit.mistake(
     "every token goes through the head",
     "Your result has one row of logits for each token, (B, 1+N, num_classes). Who speaks for the whole picture?",
-    alone(finish=lambda x, norm: norm(x)),
+    alone=True,
+    finish=lambda x, norm: norm(x),
 )
 vit.mistake(
     "mean over all tokens",
     "You average over the sequence, class token and all. Some models do average, but over patches only; equation 4 "
     "reads one row. Which?",
-    alone(finish=lambda x, norm: norm(x).mean(dim=1)),
+    alone=True,
+    finish=lambda x, norm: norm(x).mean(dim=1),
 )
 vit.mistake(
     "mean over the patches",
@@ -215,12 +216,14 @@ vit.mistake(
     "mean first, norm after",
     "You average over the patches, then norm. That is what timm does for global_pool='avg', and other weights are made "
     "for it. Which single row does equation 4 read?",
-    alone(finish=lambda x, norm: norm(x[:, 1:].mean(dim=1))),
+    alone=True,
+    finish=lambda x, norm: norm(x[:, 1:].mean(dim=1)),
 )
 vit.mistake(
     "mean over all tokens first, norm after",
     "You average over the whole sequence, then norm. Equation 4 reads one row, and norms that. Which?",
-    alone(finish=lambda x, norm: norm(x.mean(dim=1))),
+    alone=True,
+    finish=lambda x, norm: norm(x.mean(dim=1)),
 )
 vit.mistake(
     "the last token is read",
@@ -231,7 +234,8 @@ vit.mistake(
 vit.mistake(
     "the first patch is read",
     "Your head reads token 1, the top left patch. Where did embed_positions put the class token?",
-    alone(finish=lambda x, norm: norm(x)[:, 1]),
+    alone=True,
+    finish=lambda x, norm: norm(x)[:, 1],
 )
 vit.mistake(
     "the norm comes before the blocks",

@@ -1,7 +1,5 @@
 """Exercise of lesson 06: attention in windows, shifted or not. Liu et al. 2021, section 3.2, equation 4, figure 4."""
 
-from functools import partial
-
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -114,11 +112,6 @@ def windows_in_steps(
     return back(layers.window_reverse(mixed, window, grid), by)
 
 
-def alone(**steps):
-    """A rare mistake, as a whole answer: not looked for together with another one, which keeps the check quick."""
-    return partial(windows_in_steps, **steps)
-
-
 def stay(x, shift):
     return x
 
@@ -131,7 +124,8 @@ in_windows.mistake(
 in_windows.mistake(
     "shifted twice in the same direction",
     "At the end you shift once more up and to the left. What undoes a roll by −s?",
-    alone(back=up_and_left),
+    alone=True,
+    back=up_and_left,
 )
 in_windows.mistake(
     "shifted the other way",
@@ -142,31 +136,36 @@ in_windows.mistake(
 in_windows.mistake(
     "shifted along one axis",
     "You shift to the left only. Windows above each other never meet that way.",
-    alone(shift=lambda x, by: x.roll(-by[1], dims=2), back=lambda x, by: x.roll(by[1], dims=2)),
+    alone=True,
+    shift=lambda x, by: x.roll(-by[1], dims=2),
+    back=lambda x, by: x.roll(by[1], dims=2),
 )
 in_windows.mistake(
     "rows and columns of the shift are exchanged",
     "You roll the rows by the shift of the columns. With square windows nobody would notice. Which axis is dims=1?",
-    alone(shift=lambda x, by: up_and_left(x, by[::-1]), back=lambda x, by: down_and_right(x, by[::-1])),
+    alone=True,
+    shift=lambda x, by: up_and_left(x, by[::-1]),
+    back=lambda x, by: down_and_right(x, by[::-1]),
 )
 in_windows.mistake(
     "never shifted",
     "Your answer is right for shift_size (0, 0) and the same for every other. Where do you use shift?",
-    alone(size=lambda config, grid: [0, 0]),
+    alone=True,
+    size=lambda config, grid: [0, 0],
 )
 in_windows.mistake(
     "one window, and still shifted",
     "Right, except where one window covers a whole side: there the published models do not shift at all, since nobody "
     "is left to meet. Do you use `shift`, or self.shift_size?",
-    alone(size=lambda config, grid: config["shift_size"]),
+    alone=True,
+    size=lambda config, grid: config["shift_size"],
 )
 in_windows.mistake(
     "one side covered, and neither shifted",
     "Where one window covers the height, you do not shift along the width either. Each side is looked at by itself.",
-    alone(
-        size=lambda config, grid: (
-            config["shift_size"] if all(g > w for g, w in zip(grid, config["window_size"], strict=True)) else [0, 0]
-        )
+    alone=True,
+    size=lambda config, grid: (
+        config["shift_size"] if all(g > w for g, w in zip(grid, config["window_size"], strict=True)) else [0, 0]
     ),
 )
 in_windows.mistake(
@@ -178,30 +177,29 @@ in_windows.mistake(
 in_windows.mistake(
     "every window has the last one's mask",
     "You add one window's mask to all of them. Which axis of the scores counts the windows?",
-    alone(hide=lambda scores, mask: scores + mask[-1]),
+    alone=True,
+    hide=lambda scores, mask: scores + mask[-1],
 )
 in_windows.mistake(
     "the mask comes after the softmax",
     "You set the weights of strangers to 0 when the shares are dealt out already: your rows do not sum to 1. Before or "
     "after?",
-    alone(
-        hide=lambda scores, mask: scores, share=lambda scores, bias, mask: scores.softmax(dim=-1) * (mask == 0)[:, None]
-    ),
+    alone=True,
+    hide=lambda scores, mask: scores,
+    share=lambda scores, bias, mask: scores.softmax(dim=-1) * (mask == 0)[:, None],
 )
 in_windows.mistake(
     "masks dealt out in the wrong order",
     "With one image you are right, with several the windows get each other's masks. repeat and repeat_interleave "
     "differ in this. Keep (B, nW, …) apart, and the mask fits by itself: which axis of it is new?",
-    alone(
-        hide=lambda scores, mask: (scores.flatten(0, 1) + mask.repeat_interleave(len(scores), 0)[:, None]).view_as(
-            scores
-        )
-    ),
+    alone=True,
+    hide=lambda scores, mask: (scores.flatten(0, 1) + mask.repeat_interleave(len(scores), 0)[:, None]).view_as(scores),
 )
 in_windows.mistake(
     "the mask is multiplied",
     "You set the scores of strangers to 0. A score of 0 is a score like any other: what is added so that exp gives 0?",
-    alone(hide=lambda scores, mask: scores * (mask == 0)[:, None]),
+    alone=True,
+    hide=lambda scores, mask: scores * (mask == 0)[:, None],
 )
 in_windows.mistake(
     "no bias",
@@ -227,12 +225,14 @@ in_windows.mistake(
 in_windows.mistake(
     "the bias's heads cut out by a reshape",
     "table[index] is (n, n, h). view or reshape to (h, n, n) does not move a number. Which call moves axes?",
-    alone(bias=lambda table, index: table[index].reshape(-1, *index.shape)),
+    alone=True,
+    bias=lambda table, index: table[index].reshape(-1, *index.shape),
 )
 in_windows.mistake(
     "all heads share one bias",
     "You average the table over the heads, or take one head of it. Each head has a bias of its own.",
-    alone(bias=lambda table, index: table[index].mean(dim=-1)),
+    alone=True,
+    bias=lambda table, index: table[index].mean(dim=-1),
 )
 in_windows.mistake(
     "no scaling", "Scores grow with the width of a head. What did attention divide by?", scale=lambda d, heads: 1.0
@@ -245,23 +245,27 @@ in_windows.mistake(
 in_windows.mistake(
     "softmax over the queries",
     "Your columns sum to 1, your rows do not. Over which axis does each query share out its attention?",
-    alone(share=lambda scores, bias, mask: scores.softmax(dim=-2)),
+    alone=True,
+    share=lambda scores, bias, mask: scores.softmax(dim=-2),
 )
 in_windows.mistake(
     "heads before q, k, v",
     "You read the channels as (heads, 3, d); published weights lie as (3, heads, d).",
-    alone(split=lambda qkv, heads: rearrange(qkv, "B w n (h three d) -> three B w h n d", three=3, h=heads).unbind(0)),
+    alone=True,
+    split=lambda qkv, heads: rearrange(qkv, "B w n (h three d) -> three B w h n d", three=3, h=heads).unbind(0),
 )
 in_windows.mistake(
     "heads merged by a plain reshape",
     "You reshape (B, nW, h, n, d) straight to (B, nW, n, C), so each token gets pieces of others. Which axes must "
     "change places first?",
-    alone(merge=lambda mixed: mixed.reshape(*mixed.shape[:2], mixed.shape[3], -1)),
+    alone=True,
+    merge=lambda mixed: mixed.reshape(*mixed.shape[:2], mixed.shape[3], -1),
 )
 in_windows.mistake(
     "no output projection",
     "Your heads lie side by side and never meet. Which layer is left over?",
-    alone(project=lambda mixed, weight, bias: mixed),
+    alone=True,
+    project=lambda mixed, weight, bias: mixed,
 )
 in_windows.mistake(
     "residual inside the layer",

@@ -1,7 +1,5 @@
 """Exercises of lesson 06, windows: cut a map into them, and number their relative positions. Liu et al. 2021, 3.2."""
 
-from functools import partial
-
 import torch
 from einops import rearrange
 
@@ -188,11 +186,6 @@ def index_in_steps(
     return join(offset(y) + down, offset(x) + right, length(*window_size))
 
 
-def alone(**step):
-    """A rare mistake, as a whole answer: not looked for together with another one, which keeps the check quick."""
-    return partial(index_in_steps, **step)
-
-
 numbering.mistake(
     "a row as long as the table is high",
     "You multiply by 2·Wh − 1. In a square window nobody would notice. How many values can dx take? That is the length "
@@ -256,7 +249,8 @@ numbering.mistake(
     "dy and dx only added",
     "You add dy and dx without giving dy rows of its own: (0, 1) and (1, 0) share a number. How do you number the "
     "places of a table?",
-    alone(join=lambda dy, dx, length: dy + dx),
+    alone=True,
+    join=lambda dy, dx, length: dy + dx,
 )
 numbering.mistake(
     "tokens column by column",
