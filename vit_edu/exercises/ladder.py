@@ -24,7 +24,7 @@ from vit_edu.exercises.trial import (
     try_answer,
 )
 
-TOO_LONG = f"Your code did not return within {TIME_LIMIT:.0f} s and was stopped."
+TOO_LONG = f"Your code did not return after {TIME_LIMIT:.0f} s of work and was stopped."
 AGAIN = "Your last answer was checked already. Change the cell above, run it, then run this one."
 
 

@@ -129,6 +129,7 @@ vit.mistake(
 vit.mistake(
     "class token without its position",
     "Your patches have their positions, your class token has none. pos_embed has N + 1 rows: whose is the first?",
+    alone=True,
     place=lambda x, pos_embed: torch.cat([x[:, :1], x[:, 1:] + pos_embed[:, 1:]], dim=1),
 )
 vit.mistake(
@@ -140,6 +141,7 @@ vit.mistake(
 vit.mistake(
     "the class token has the last position",
     "Every token has the position of its neighbour, the class token the last one. Which row of E_pos is its own?",
+    alone=True,
     place=lambda x, pos_embed: x + pos_embed.roll(1, dims=1),
 )
 vit.mistake(
@@ -162,6 +164,7 @@ vit.mistake(
 vit.mistake(
     "the blocks run backwards",
     "Your last block is the first to run. Published weights were trained in the order 0, 1, 2.",
+    alone=True,
     through=lambda x, blocks: one_after_another(x, blocks[::-1]),
 )
 vit.mistake(

@@ -103,7 +103,7 @@ def test_different_right_answers_pass(exercise):
 
 
 @each("exercise")
-def test_a_check_takes_less_than_a_second(exercise):
+def test_a_check_takes_less_than_half_a_second(exercise):
     """The slow way: a wrong answer that no mistake explains. Seconds of CPU, the best of five: others may be busy."""
 
     def spoilt(*inputs):
@@ -120,7 +120,7 @@ def test_a_check_takes_less_than_a_second(exercise):
         seconds.append(time.process_time() - start)
         assert not verdict.passed
         assert not verdict.diagnosis
-    assert min(seconds) < 1.0  # a whole ViT takes half of it
+    assert min(seconds) < 0.5
 
 
 @each("exercise")
