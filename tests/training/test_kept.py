@@ -10,7 +10,7 @@ from bench import minute
 from tests.training.tiny import run
 from vit_edu import plots, resources
 from vit_edu.training import new_fabric, records
-from vit_edu.training.recipes import judge, mae
+from vit_edu.training.recipes import clip, judge, mae
 from vit_edu.weights import bundled, checkpoint
 from vit_edu.weights.bundled import build, load, save
 
@@ -65,6 +65,10 @@ def test_bundled_ones_do_what_their_records_say(name):
     if name == "mae":
         loss = mae.reconstruction(model, new_fabric("cpu"), 32)
         assert loss == pytest.approx(run["figures"]["reconstruction/new_style"], abs=1e-3)
+    if name == "clip":
+        for split in ("new_style", "new_concepts", "new_both"):
+            figures = clip.zero_shot(model, split, new_fabric("cpu"), 32)
+            assert figures == {name: pytest.approx(run["figures"][name], abs=0.005) for name in figures}
 
 
 def test_no_checkpoint_without_its_record():

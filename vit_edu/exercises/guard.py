@@ -19,8 +19,6 @@ TIME_LIMIT = 4.0  # seconds of work for all cases together; a right answer needs
 CLOCKS = hasattr(time, "pthread_getcpuclockid")  # whether the system tells how long a thread has worked
 # A busy machine is not the answer's fault; sleeping code ends too: so many times TIME_LIMIT by the clock.
 WAITING = 3 if CLOCKS else 1
-    3 if CLOCKS else 1
-)  # times as many by the clock: a busy machine is not the answer's fault, and sleeping code ends as well
 IMPORT_LIMIT = 60.0  # torch imports some parts of itself on first use: stopped in the middle they stay broken
 LONGEST_PRINT = 20_000  # characters
 
