@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 import traitlets as t
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from vit_edu.explain import evaluating
 from vit_edu.images import batch_bytes
@@ -99,23 +99,37 @@ class SimilarityExplorer(Explorer):
         return f"{words} {found} of {texts} {who} {'finds its' if found == 1 else 'find their'} {what}."
 
     def picture(self) -> Image.Image:
-        """The matrix with the pictures beside it; the texts stand in the sentence."""
+        """The matrix, the pictures beside it and the texts above, upwards."""
         matrix, side = self.matrix, 40
         pictures, texts = matrix.shape
         images = torch.frombuffer(bytearray(self.pixels), dtype=torch.uint8).view(-1, *self.shape)
         low, high = scale(matrix, self.shown)
         shades = viridis()[((matrix - low) / (high - low) * 256).long().clamp(0, 255)]  # (pictures, texts, 3)
         heat = Image.fromarray(shades.numpy()).resize((texts * side, pictures * side), Image.NEAREST)
-        whole = Image.new("RGB", ((texts + 1) * side + 8, pictures * side), "white")
-        whole.paste(heat, (side + 8, 0))
+        names = [upwards(text) for text in self.texts]
+        left, top = side + 8, max(name.height for name in names) + 8
+        whole = Image.new("RGB", (left + texts * side, top + pictures * side), "white")
+        whole.paste(heat, (left, top))
+        for i, name in enumerate(names):
+            whole.paste(name, (left + i * side + (side - name.width) // 2, top - 4 - name.height))
         for i, image in enumerate(images):
             small = fit(image, side - 4)
-            whole.paste(small, ((side - small.width) // 2, i * side + (side - small.height) // 2))
-        x, y = side + 8 + self.column * side, self.row * side
+            whole.paste(small, ((side - small.width) // 2, top + i * side + (side - small.height) // 2))
+        x, y = left + self.column * side, top + self.row * side
         draw = ImageDraw.Draw(whole)
         draw.rectangle((x, y, x + side - 1, y + side - 1), outline="white", width=5)
         draw.rectangle((x + 1, y + 1, x + side - 2, y + side - 2), outline="#0b62d6", width=3)
         return whole
+
+
+def upwards(text: str, longest: int = 28) -> Image.Image:
+    """A text in black on white that is read from below; a long one is cut."""
+    text = text if len(text) <= longest else f"{text[: longest - 1]}…"
+    font = ImageFont.load_default(13)
+    _, _, width, height = font.getbbox(text)
+    drawn = Image.new("RGB", (max(1, round(width)), max(1, round(height))), "white")
+    ImageDraw.Draw(drawn).text((0, 0), text, "black", font)
+    return drawn.rotate(90, expand=True)
 
 
 def scale(matrix: torch.Tensor, shown: str) -> tuple[float, float]:
