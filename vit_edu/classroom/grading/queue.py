@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -127,16 +128,11 @@ def run(works: list[Work], answers: dict[str, str], workers: int, dask: str | No
         for _ in range(DEATHS):
             if not left:
                 return
-            executor = _executor(workers, dask)
-            try:
+            with suppress(BrokenProcessPool), _executor(workers, dask) as executor:
                 for work, result in _finished(executor, tuple(left), answers):
                     keep(work, result)
                     del left[work]
                     bar.update()
-            except BrokenProcessPool:
-                continue
-            finally:
-                executor.shutdown(cancel_futures=True)
     if left:
         raise RuntimeError(
             f"The graders died {DEATHS} times; {len(left)} notebooks are left, {next(iter(left)).path} first."
@@ -156,11 +152,26 @@ def _finished(executor: Executor, works: tuple[Work, ...], answers: dict[str, st
             yield futures.pop(future)[0], future.result()
 
 
-def _executor(workers: int, dask: str | None) -> Executor:
-    """Processes of this machine, or the workers of a Dask scheduler."""
-    if dask:
-        from distributed import Client
+@contextmanager
+def _executor(workers: int, dask: str | None) -> Iterator[Executor]:
+    """Processes of this machine, or the workers of a Dask scheduler. BrokenProcessPool is raised where they die.
 
-        return Client(dask).get_executor(retries=3)
-    spawn = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=spawn, initializer=limits.end_with_parent)
+    Dask gives the notebook of a worker that dies to another one; after some deaths it takes the notebook for the cause.
+    """
+    if dask:
+        try:
+            from distributed import Client, KilledWorker
+        except ImportError:
+            raise ValueError("--dask needs Dask: pip install distributed.") from None
+        with Client(dask) as client:
+            try:
+                yield client.get_executor(pure=False)
+            except KilledWorker as error:
+                raise BrokenProcessPool(str(error)) from None
+    else:
+        spawn = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=limits.end_with_parent)
+        try:
+            yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)
