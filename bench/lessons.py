@@ -1,4 +1,4 @@
-"""What each lesson costs a machine: seconds and peak memory of a run from top to bottom, network off.
+"""What each lesson costs a machine: seconds, those of the processor, and peak memory of a run, network off.
 
     python bench/lessons.py
 
@@ -16,17 +16,22 @@ from vit_edu.training.records import surroundings
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORD = ROOT / "data" / "records" / "lessons.json"
-PEAK = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"  # kilobytes on Linux
+# The largest process in kilobytes (on Linux), and the seconds of the kernel and its children.
+COST = """
+import resource
+used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+print(max(u.ru_maxrss for u in used), sum(u.ru_utime + u.ru_stime for u in used))"""
 
 
 def cost(source: Path, solved: bool) -> dict[str, float]:
-    """Seconds (kernel start included) and peak memory of one edition in MB."""
+    """Seconds by the clock (kernel start included) and of work, and the largest process in MB, of one edition."""
     notebook = editions.edition(source, solved=solved)
-    notebook.cells.append(v4.new_code_cell(PEAK))
+    notebook.cells.append(v4.new_code_cell(COST))
     start = time.perf_counter()
     editions.execute(notebook)
     seconds = time.perf_counter() - start
-    return {"seconds": round(seconds, 1), "peak_mb": round(int(notebook.cells[-1].outputs[0].text) / 1000)}
+    peak, work = map(float, notebook.cells[-1].outputs[0].text.split())
+    return {"seconds": round(seconds, 1), "cpu_seconds": round(work, 1), "peak_mb": round(peak / 1000)}
 
 
 def main() -> None:

@@ -89,7 +89,7 @@ def changed(explorer, before):
 @each_opened
 def test_every_explorer_is_drawn_and_answers_to_a_click_and_a_key(opened, stem):
     lesson = opened(stem)
-    assert len(lesson.explorers) == shown(stem) > 0
+    assert len(lesson.explorers) == shown(stem) > 0 and lesson.page.locator(".ve-still").count() == 0
     for explorer in lesson.explorers:
         canvases = explorer.root.locator("canvas:visible").count()
         assert any(explorer.canvas(f"canvas:visible >> nth={nth}").any() for nth in range(canvases))

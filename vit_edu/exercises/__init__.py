@@ -19,6 +19,8 @@ MODULES = (
     *("seeing_attention", "attention_flow"),
     *("windows", "shift_mask", "window_attention", "patch_merging"),
     *("hybrids", "pooling"),
+    *("masking", "pixel_loss", "dino_loss", "self_distillation"),
+    *("roofline", "speed_costs", "accumulation", "recompute", "speed_targets", "memory_targets"),
 )
 
 _found = [found for module in MODULES for found in vars(import_module(f"{__name__}.{module}")).values()]

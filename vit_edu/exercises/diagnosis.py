@@ -65,7 +65,7 @@ def same_outcome(mine: Outcome, other: Outcome) -> bool:
 
 def of_a_kind(mine: tuple, right: tuple) -> bool:
     """Whether results have the shapes and dtypes of the right ones."""
-    if not all(isinstance(x, Tensor) for x in mine):
+    if not all(isinstance(x, Tensor) for x in (*mine, *right)):
         return False
     return [(x.shape, x.dtype, x.device) for x in mine] == [(x.shape, x.dtype, x.device) for x in right]
 

@@ -1,0 +1,193 @@
+"""A target of lesson 11: a model that answers faster, and answers the same."""
+
+import copy
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from vit_edu import layers
+from vit_edu.exercises.targets import Stage, Target
+from vit_edu.models import create_model
+
+
+class PlainAttention(layers.Attention):
+    """Attention as lesson 02 wrote it: the N x N weights of every head are written down, whoever asks."""
+
+    def forward(self, x: Tensor, return_weights: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+        found = super().forward(x, return_weights=True)
+        return found if return_weights else found[0]
+
+
+def seconds(function: Callable, *inputs) -> float:
+    """Of one call; a GPU is waited for."""
+    wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    wait()
+    start = time.perf_counter()
+    function(*inputs)
+    wait()
+    return time.perf_counter() - start
+
+
+def side_by_side(plain: Callable, mine: Callable, inputs: list[tuple]) -> float:
+    """How many times as fast mine is: both on the same inputs, turn by turn, the median of the rounds."""
+    plain(*inputs[0]), mine(*inputs[0])  # the first call warms up
+    return statistics.median(seconds(plain, *given) / seconds(mine, *given) for given in inputs)
+
+
+def off(mine: Tensor, plain: Tensor) -> float:
+    """The size of the difference beside that of the right one; of other shapes, infinity."""
+    if mine.shape != plain.shape:
+        return float("inf")
+    return ((mine.float() - plain).norm() / plain.norm()).item()
+
+
+def new_model(device: torch.device, name: str, **words) -> nn.Module:
+    torch.manual_seed(0)
+    return create_model(name, attention=PlainAttention, **words).to(device)
+
+
+def fuse(model: nn.Module) -> nn.Module:
+    """Gives the model the kit's attention, which is fused."""
+    for block in model.blocks:
+        block.attn.__class__ = layers.Attention
+    return model
+
+
+def faster(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    """images (B, 3, H, W) -> logits (B, classes), as `model` gives them: fused attention, and on a GPU sixteen bits."""
+    model = fuse(copy.deepcopy(model)).eval()
+
+    def run(images):
+        gpu = images.is_cuda
+        dtype = torch.bfloat16 if gpu and torch.cuda.get_device_capability() >= (8, 0) else torch.float16
+        with torch.inference_mode(), torch.autocast("cuda", dtype, enabled=gpu):
+            return model(images).float()
+
+    return run
+
+
+def measure_answers(mine: Callable, model: nn.Module, batch: tuple[int, ...], tolerance: float) -> dict:
+    """Every round has new pictures, so that an answer has to be worked out."""
+    device = model.pos_embed.device
+    pictures = [torch.randn(batch, device=device) for _ in range(7)]
+    run = mine(copy.deepcopy(model))
+    right = copy.deepcopy(model).eval()
+
+    @torch.inference_mode()
+    def plain(images):
+        return right(images)
+
+    first, *again, other = (run(pictures[i]) for i in (0, 0, 0, 1))
+    figure = side_by_side(plain, run, [(images,) for images in pictures])
+    wanted, other_wanted = plain(pictures[0]), plain(pictures[1])
+    return {
+        "figure": figure,
+        "all": len(first) == len(wanted),
+        "steady": all(torch.equal(first, logits) for logits in again),
+        "fresh": not torch.equal(first, other),
+        "graph": first.requires_grad,
+        "same": max(off(first.detach(), wanted), off(other.detach(), other_wanted)) < tolerance,
+    }
+
+
+def few_large(device: torch.device) -> dict:
+    words = {"img_size": 256, "patch_size": 8, "embed_dim": 64, "num_heads": 8, "depth": 2, "num_classes": 10}
+    model = new_model(device, "vit_tiny_patch16_224", drop_path_rate=0.5, **words)
+    return {"model": model, "batch": (1, 3, 256, 256), "tolerance": 1e-3}
+
+
+def many_base(device: torch.device) -> dict:
+    model = new_model(device, "vit_base_patch16_224", drop_path_rate=0.5)
+    return {"model": model, "batch": (128, 3, 224, 224), "tolerance": 0.05}
+
+
+speed = Target(
+    "faster",
+    lesson="11",
+    unit="times as many images per second as the plain model in the same minute",
+    reference=faster,
+    measure=measure_answers,
+    small=Stage("A small ViT on one large picture of 1025 tokens", 1.8, few_large),
+    large=Stage("ViT-B/16 on 128 pictures", 2.5, many_base),
+)
+
+
+def answering(change: Callable[[Callable, Tensor], Tensor]) -> Callable:
+    """The reference with another way of running it: change(run, images)."""
+
+    def example(model):
+        run = faster(model)
+        return lambda images: change(run, images)
+
+    return example
+
+
+def never_eval(model):
+    model = fuse(model).train()
+    return torch.no_grad()(lambda images: model(images.repeat(9, 1, 1, 1)).unflatten(0, (9, -1)).mean(dim=0))
+
+
+def remembers(model):
+    run, known = faster(model), []
+
+    def answer(images):
+        known[:] = known or [run(images)]
+        return known[0]
+
+    return answer
+
+
+def shallow(model):
+    model = copy.deepcopy(model)
+    model.blocks = model.blocks[:1]
+    return faster(model)
+
+
+@speed.mistake(
+    "pictures are left out",
+    "Fewer answers come back than pictures went in.",
+    example=answering(lambda run, images: run(images)[:0]),
+)
+def pictures_missing(facts):
+    return not facts["all"]
+
+
+@speed.mistake(
+    "the model is not in eval mode",
+    "The same pictures get two different answers. Which method switches off what is random in training?",
+    example=never_eval,
+)
+def unsteady(facts):
+    return not facts["steady"]
+
+
+@speed.mistake(
+    "the answers of other pictures",
+    "New pictures get the answers of the ones before. Only what is the same for all pictures may be worked out once.",
+    example=remembers,
+)
+def stale(facts):
+    return not facts["fresh"]
+
+
+@speed.mistake(
+    "the graph is recorded",
+    "Your logits ask for a gradient: the model keeps all that a way back would need, and nobody goes back. Which "
+    "context is for answering only?",
+    example=lambda model: fuse(model).eval(),
+)
+def with_graph(facts):
+    return facts["graph"]
+
+
+@speed.mistake(
+    "other answers",
+    "Your logits are not those of the plain model. Is a block missing, a weight not taken over, a softmax over "
+    "another axis?",
+    example=shallow,
+)
+def other_answers(facts):
+    return not facts["same"]
