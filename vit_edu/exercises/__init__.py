@@ -19,6 +19,7 @@ MODULES = (
     *("seeing_attention", "attention_flow"),
     *("windows", "shift_mask", "window_attention", "patch_merging"),
     *("hybrids", "pooling"),
+    *("starting_points", "fine_tuning", "lora", "transfer_targets"),
     *("masking", "pixel_loss", "dino_loss", "self_distillation"),
     *("roofline", "speed_costs", "accumulation", "recompute", "speed_targets", "memory_targets"),
 )
