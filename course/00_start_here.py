@@ -138,20 +138,20 @@ for patch_size in (112, 56, 32, 16, 8):
 # %% [markdown]
 # ## The map
 #
-# | lesson | what you build | |
-# | --- | --- | --- |
-# | 00 Start here | a count of patches | you are here |
-# | [01 Images as sequences](01_images_as_sequences.ipynb) | patches, tokens, positions | ready |
-# | [02 Self-attention from scratch](02_self_attention.ipynb) | how tokens look at each other | ready |
-# | 03 The encoder block | attention, MLP, norms and residuals in one block | planned |
-# | 04 ViT | a whole vision transformer that loads published weights | planned |
-# | 05 Seeing attention | maps of where a model looks, and what they do not explain | planned |
-# | 06 Swin | attention in windows that shift | planned |
-# | 07 Hybrids | convolution and attention together; "why is my ViT so poor?" | planned |
-# | 08 Transfer | a trained model made to do your task | planned |
-# | 09 Learning without labels | MAE and DINO | planned |
-# | 10 Images and words | CLIP | planned |
-# | 11 Faster, larger | what makes training quick, measured | planned |
+# | lesson | what you build |
+# | --- | --- |
+# | 00 Start here | a count of patches: you are here |
+# | [01 Images as sequences](01_images_as_sequences.ipynb) | patches, tokens, positions |
+# | [02 Self-attention from scratch](02_self_attention.ipynb) | how tokens look at each other |
+# | [03 The encoder block](03_encoder_block.ipynb) | attention, MLP, norms and residuals in one block |
+# | [04 ViT](04_vision_transformer.ipynb) | a whole vision transformer that loads published weights |
+# | [05 Seeing attention](05_seeing_attention.ipynb) | maps of where a model looks, and what they do not explain |
+# | [06 Swin](06_swin.ipynb) | attention in windows that shift |
+# | [07 Hybrids](07_hybrids.ipynb) | convolution and attention together; "why is my ViT so poor?" |
+# | [08 Transfer](08_transfer.ipynb) | a trained model made to do your task |
+# | [09 Learning without labels](09_without_labels.ipynb) | MAE and DINO |
+# | [10 Images and words](10_images_and_words.ipynb) | CLIP |
+# | [11 Faster, larger](11_faster_larger.ipynb) | what makes training quick, measured |
 #
 # *Published weights* are the numbers of a model that others have trained and given to everybody. Swin, MAE, DINO and
 # CLIP are relatives of the ViT; each lesson introduces its own.

@@ -831,4 +831,4 @@ print("the same gradient, so the same next step: ", torch.allclose(*gradients))
 # 9,000 pictures? Find the number of steps at which the two change places, if they do. Then shuffle *whole rows* of pixels:
 # predict first who suffers, and say why.
 #
-# **Next:** lesson 08, transfer (planned): borrow what others have learned.
+# **Next:** [08 · Transfer](08_transfer.ipynb): borrow what others have learned.

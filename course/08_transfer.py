@@ -544,7 +544,7 @@ for name, value in sorted(results.items(), key=lambda pair: pair[1]):
 
 # %%
 shares = {"0.01": 90, "0.1": 900, "1": 9000}
-sources = {"from scratch": "supervised", "labels": "supervised", "DINO": "dino", "MAE": "mae"}
+sources = {"from scratch": "supervised", "labels": "supervised", "names (CLIP)": "clip", "MAE": "mae"}
 efficiency = {}
 for name, recipe in sources.items():
     kind = "scratch" if name == "from scratch" else "fine-tuned"
@@ -566,7 +566,7 @@ plots.plot_curves(
 #
 # Compare the last two lines as well: where labels are many and steps too, all weights catch up with the frozen body.
 #
-# "Labels" and MAE saw the same emoji. Which of them was the better teacher for clothes, and why might that be? Lesson 09
+# Labels, names and MAE saw the same emoji. Which was the best teacher for clothes, and why might that be? Lesson 09
 # asks.
 
 # %% [markdown]
@@ -732,5 +732,5 @@ if not large:
 # small rates, or join pixels and features in one probe. Keep the 500 new pictures out of your choices: cut a part of the
 # 900 off for them.
 #
-# **Next:** lesson 09, learning without labels: where such a body comes from. Or take a project of your own:
-# [capstone](https://github.com/vit-edu/vit-edu/blob/main/docs/capstone.md).
+# **Next:** [09 · Learning without labels](09_without_labels.ipynb), where such a body comes from. Or a project of your own: the
+# [capstone](../docs/capstone.md).

@@ -814,4 +814,4 @@ plots.plot_images([((x + 1) / 2).clamp(0, 1) for x in shown], titles=list(said) 
 # outputs will come into use, and what will they stand for? Predict first. Then let gradients into the teacher (leave out
 # `detach` and `no_grad`, momentum 0), keep the centre, and look at the two entropies.
 #
-# **Next:** lesson 10, images and words (planned): labels that people have written for other people.
+# **Next:** [10 · Images and words](10_images_and_words.ipynb): labels that people have written for other people.

@@ -992,5 +992,5 @@ for title, end in (("steps in bfloat16", naive), ("master, rounded", rounded)):
 # **Harder, without a check:** make `Recompute` right for dropout: remember the state of the generator on the way forward, and
 # put it back for the second one. Then recompute only every other block, and draw memory over FLOPs for all choices.
 #
-# **Next:** with all this you can train larger models than those of lesson 09; or go back to
+# **Next:** a project of your own, from the [capstone](../docs/capstone.md); or go back to
 # [04 · ViT](04_vision_transformer.ipynb), set `FETCH`, and make ViT-B answer faster.

@@ -212,6 +212,11 @@ def test_first_cell_links_to_colab_and_binder(lesson):
     assert f"mybinder.org/v2/gh/{repository}/main?urlpath=lab/tree/work/07_tiny.ipynb" in text
 
 
+def test_a_link_to_a_page_leads_there_from_any_folder(lesson):
+    cells = editions.edition(lesson(BODY + "\n# %% [markdown]\n# [a project](../docs/capstone.md)\n")).cells
+    assert cells[-1].source == f"[a project]({resources.repository_url()}/blob/main/docs/capstone.md)"
+
+
 @pytest.mark.parametrize("colab", [False, True])
 def test_the_set_up_cell_runs_twice(lesson, colab, monkeypatch):
     shell, installed = InteractiveShell(config=Config({"HistoryManager": {"enabled": False}})), []

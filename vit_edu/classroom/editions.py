@@ -106,7 +106,8 @@ def edition(source: Path, solved: bool = False, prepare: Callable[[str], str] | 
                 raise LessonError(f"{where}: {error}") from None
             cells.append(v4.new_code_cell(text, id=ident, metadata=metadata))
         else:
-            cells.append(v4.new_markdown_cell(cell.source, id=ident, metadata=metadata))
+            text = cell.source.replace("](../docs/", f"]({resources.repository_url()}/blob/main/docs/")
+            cells.append(v4.new_markdown_cell(text, id=ident, metadata=metadata))
 
     title, *rest = cells[0].source.split("\n")
     cells[0].source = "\n".join([title, "", links(f"{source.stem}.ipynb"), *rest])

@@ -21,6 +21,7 @@ MODULES = (
     *("hybrids", "pooling"),
     *("starting_points", "fine_tuning", "lora", "transfer_targets"),
     *("masking", "pixel_loss", "dino_loss", "self_distillation"),
+    *("images_and_words", "zero_shot"),
     *("roofline", "speed_costs", "accumulation", "recompute", "speed_targets", "memory_targets"),
 )
 
