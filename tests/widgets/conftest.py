@@ -22,13 +22,25 @@ ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "explorers"
 # In an error's words, address or stack: anywidget, and the module that it loads from a blob, hold the explorers' code.
 OURS = re.compile(r"blob:|anywidget|displaying widget|widget model|\bve-|vit_edu|Explorer", re.IGNORECASE)
+# Nothing but the loopback can be reached: other names do not resolve.
+LAUNCH = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+]
 NO_BROWSER = "no browser for the widgets' tests: `apt install chromium`, or set CHROME=/path/to/chrome"
+
+
+def find_chromium() -> str | None:
+    """The browser's path: CHROME, or what is installed."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    return os.environ.get("CHROME") or next(filter(None, map(shutil.which, names)), None)
 
 
 @pytest.fixture(scope="session")
 def chrome():
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    found = os.environ.get("CHROME") or next(filter(None, map(shutil.which, names)), None)
+    found = find_chromium()
     if not found:
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(NO_BROWSER)
     return found
@@ -151,17 +163,10 @@ class Notebook:
 
 @pytest.fixture(scope="session")
 def browser(chrome):
-    """Nothing but the loopback can be reached: other names do not resolve."""
     from playwright.sync_api import sync_playwright
 
-    options = [
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-background-networking",
-        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-    ]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chrome, args=options)
+        browser = playwright.chromium.launch(executable_path=chrome, args=LAUNCH)
         yield browser
         browser.close()
 
