@@ -35,7 +35,8 @@ def plot_matrix(
         if names is not None:
             axis.set_ticks(range(size), names)
     if columns is not None and max(map(len, map(str, columns))) > 4:
-        axes.tick_params(axis="x", rotation=40)
+        for label in axes.get_xticklabels():
+            label.set(rotation=40, ha="right", rotation_mode="anchor")
     axes.tick_params(labelsize=9)
     if title:
         axes.set_title(title, fontsize=11)
