@@ -64,8 +64,14 @@ def test_killed_at_any_moment_it_ends_with_the_same_figures(undisturbed, tmp_pat
     assert all(torch.equal(x, undisturbed[0][name]) for name, x in weights.items())
 
 
+def finish(command):
+    """Runs a program to its end; where it fails, its own words are the test's."""
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
 def test_two_processes_give_the_result_of_one(undisturbed, tmp_path):
-    subprocess.run(program(tmp_path, processes=2), cwd=ROOT, check=True, capture_output=True, timeout=120)
+    finish(program(tmp_path, processes=2))
     assert (tmp_path / "processes").read_text() == "2"
     weights, history = outcome(tmp_path)
     for mine, theirs in zip(history["rows"], undisturbed[1]["rows"], strict=True):
@@ -81,8 +87,7 @@ def test_two_processes_pretrain_as_one(tmp_path):
     """MAE, DINO with its centre, CLIP whose pictures meet the texts of both: losses, and weights after four steps."""
     results = []
     for processes in (1, 2):
-        command = program(tmp_path, processes=processes, name="pretraining")
-        subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=120)
+        finish(program(tmp_path, processes=processes, name="pretraining"))
         results.append(torch.load(tmp_path / "results.pt", weights_only=True))
     one, two = results
     assert (one.pop("processes"), two.pop("processes")) == (1, 2)

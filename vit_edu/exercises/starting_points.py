@@ -178,7 +178,7 @@ def position_cases(draw: Draw):
         ((8, 8), (7, 7), 5),
         ((3, 4), (3, 4), 3),
     ):
-        yield draw.normal(1, 1 + grid[0] * grid[1], C), grid, new
+        yield draw.normal(1, 1 + grid[0] * grid[1], C).float(), grid, new  # timm's own way computes in float32
 
 
 resizing = Exercise(

@@ -1,5 +1,6 @@
 """The check survives any answer, and what it says is right, readable and not fooled."""
 
+import copy
 import io
 import os
 import signal
@@ -299,7 +300,7 @@ def test_hints_come_one_at_a_time_and_end_with_the_solution(capsys):
 
 
 def test_every_solution_can_be_pasted_and_passes():
-    cell = {"torch": torch, "nn": nn, "F": nn.functional, "rearrange": rearrange, "layers": layers}
+    cell = {"copy": copy, "torch": torch, "nn": nn, "F": nn.functional, "rearrange": rearrange, "layers": layers}
     cell["LayerNorm"] = partial(nn.LayerNorm, eps=1e-6)  # lesson 03 gives it, around the learner's layer_norm
     assert set(solutions()) == set(ALL)
     # lesson 04 gives it, around the learner's embed_patches
