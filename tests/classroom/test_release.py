@@ -42,8 +42,10 @@ def test_every_exercise_has_its_points_and_every_other_cell_is_locked(source):
     assert {name: cell.metadata.nbgrader.points for name, cell in tests.items()} == {
         f"test_{name}": ALL[name].points for name in exercises
     }
-    targets = {name for name, target in TARGETS.items() if target.lesson == source.stem[:2]}
-    assert set(solutions) - targets == set(exercises) and targets <= set(solutions)
+    assert list(solutions) == [name for _, _, name in release.ASKED.findall(source.read_text(encoding="utf-8"))]
+    targets = [name for name, target in TARGETS.items() if target.lesson == source.stem[:2]]
+    assert [name for name in solutions if name not in targets] == exercises
+    assert [name for name in solutions if name not in exercises] == targets
     assert len(roles(notebook, "locked")) + len(solutions) == len(notebook.cells)  # each with an id of its own
     assert all("### BEGIN SOLUTION" in cell.source and "def " in cell.source for cell in solutions.values())
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vit_edu.exercises.core import Draw, Exercise
 from vit_edu.exercises.diagnosis import diagnose, general
-from vit_edu.exercises.guard import TIME_LIMIT, Stopped, guarded
+from vit_edu.exercises.guard import TIME_LIMIT, WAITING, Stopped, guarded
 from vit_edu.exercises.rungs import RUNGS, constant_factor, describe, failure
 from vit_edu.exercises.trial import (
     Outcome,
@@ -24,7 +24,10 @@ from vit_edu.exercises.trial import (
     try_answer,
 )
 
-TOO_LONG = f"Your code did not return after {TIME_LIMIT:.0f} s of work and was stopped."
+TOO_LONG = (
+    f"Your code did not return within {TIME_LIMIT:.0f} s of work, or {TIME_LIMIT * WAITING:.0f} s by the clock, "
+    "and was stopped."
+)
 AGAIN = "Your last answer was checked already. Change the cell above, run it, then run this one."
 
 
