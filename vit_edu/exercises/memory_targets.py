@@ -155,7 +155,7 @@ def head_only(model, images, labels):
 
 
 def crawls(model, images, labels):
-    for _ in range(6):
+    for _ in range(8):
         lean_step(model, images, labels)
 
 
