@@ -29,8 +29,8 @@ from vit_edu.training.augment import to_float
 from vit_edu.training.batches import centred
 from vit_edu.training.records import commit, surroundings, write
 
-BATCH = 128
-OURS = {"embed_dim": 64, "depth": 2, "num_heads": 2, "in_chans": 1, "num_classes": 10, "img_size": 28}
+BATCH, OUR_BATCH = 128, 32
+OURS = {"embed_dim": 64, "depth": 2, "num_heads": 2, "stem_dim": 32, "in_chans": 1, "num_classes": 10, "img_size": 28}
 
 
 def cct() -> nn.Module:
@@ -67,7 +67,7 @@ CONTESTANTS = {"vit-edu CCT": cct, "vit-pytorch ViT": vit_pytorchs, "timm ViT": 
 
 def ours(model: nn.Module, data: Dataset, seconds: float, seed: int) -> int:
     """The kit's loop; returns the number of steps."""
-    plan = Plan(epochs=10_000, seconds=seconds, batch_size=BATCH, lr=3e-3, warmup=0.05, seed=seed)
+    plan = Plan(epochs=10_000, seconds=seconds, batch_size=OUR_BATCH, lr=4e-3, betas=(0.9, 0.95), seed=seed)
     make_batch = labelled(data, scale=(0.8, 1.0), ratio=(0.9, 1.1), colours=False)
     return fit(Supervised(model), len(data), make_batch, plan, fabric=new_fabric("cpu")).steps
 
@@ -118,11 +118,10 @@ def main(arguments: list[str] | None = None) -> int:
     for seed in range(words.seeds):
         for name in CONTESTANTS:
             model, steps = train(name, data, words.seconds, seed)
-            rows.append({"model": name, "seed": seed, "steps": steps, "accuracy": score(model, test)})
+            epochs = steps * (OUR_BATCH if name.startswith("vit-edu") else BATCH) / len(data)
+            rows.append({"model": name, "seed": seed, "epochs": round(epochs, 2), "accuracy": score(model, test)})
             rows[-1]["parameters"] = sum(parameter.numel() for parameter in model.parameters())
-            tqdm.write(
-                f"{name:16} seed {seed}: {rows[-1]['accuracy']:.2%} after {steps * BATCH / len(data):.1f} epochs"
-            )
+            tqdm.write(f"{name:16} seed {seed}: {rows[-1]['accuracy']:.2%} after {epochs:.1f} epochs")
     record = json.loads(words.out.read_text(encoding="utf-8")) if words.out.exists() else {}
     record[words.set] = surroundings() | {
         "commit": commit("bench"),

@@ -309,9 +309,9 @@ for name, part in {"attention": attention, "MLP": mlp}.items():
 #
 # ### Exercise · encoder_block
 #
-# Names: `norm1`, `attn`, `norm2`, `mlp`. You have all four parts: `LayerNorm`, `MultiHeadAttention`, `Mlp`. The MLP is
-# `int(dim * mlp_ratio)` wide inside. This is the exercise in which a right-looking line most often stands in the wrong
-# place.
+# Names: `norm1`, `attn`, `norm2`, `mlp`. You have all you need: `LayerNorm` (for both norms), `MultiHeadAttention`,
+# `Mlp`. The MLP is `int(dim * mlp_ratio)` wide inside. This is the exercise in which a right-looking line most often
+# stands in the wrong place.
 
 
 # %%
@@ -619,7 +619,7 @@ plots.plot_positions(encoder.pos_embed[:, 1:], (8, 8))
 #
 # A branch only adds, so it can be left out. **DropPath** (or *stochastic depth*) does so at random while training: for
 # each picture, each branch is dropped with a certain rate. The rates rise with depth, from 0 in the first block to the
-# full rate in the last one: late blocks must get used to be missed, early ones are needed by all.
+# full rate in the last one: late blocks must get used to being missed, early ones are needed by all.
 
 # %%
 torch.manual_seed(0)
@@ -670,9 +670,9 @@ for rate in (0.1, 0.5, 0.9):
 # %% [markdown]
 # ## A surprise: cut out a block
 #
-# After DropPath a model had better stand a missing block. Let us cut blocks out of one that was trained without it: an
-# **MAE**, also of this kit, which sees a quarter of a picture's patches and paints the rest (lesson 09). Its encoder
-# has four blocks. Its loss is the error of what it paints.
+# A model trained with DropPath should stand the loss of a block. Let us cut blocks out of one that was trained without
+# DropPath: an **MAE**, also of this kit, which sees a quarter of a picture's patches and paints the rest (lesson 09).
+# Its encoder has four blocks. Its loss is the error of what it paints.
 #
 # For each block, two operations. *Cut the block*: the stream flows past as if it were not there. *Cut the stream*: the
 # block works as ever, but only what it adds goes on. **Predict** which one hurts.

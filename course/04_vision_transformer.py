@@ -98,7 +98,8 @@ EncoderBlock = vit_edu.mine("encoder_block")
 #
 # Follow eight pictures through the model, by hand, with the published weights.
 #
-# **Equation 1**, all of lesson 01: patches become tokens, the class token goes in front, positions are added.
+# **Equation 1**, all of lesson 01: patches become tokens, the class token goes in front, positions are added. (In this
+# lesson, as in the paper, D is the width of a token, C in lessons 02 and 03; and N counts the patches only.)
 #
 # $$z_0 = [x_{class};\; x_p^1 E;\; x_p^2 E;\; \dots;\; x_p^N E] + E_{pos}$$
 
@@ -137,9 +138,9 @@ print("the class token is the same for all pictures:", torch.equal(z[0, 0], z[7,
 # ### Exercise · vision_transformer
 #
 # Now the whole model. In `__init__` make the parts, with the names and shapes of the list above: `patch_embed` is
-# given, five are missing. Two things that the list does not tell: a norm of a published ViT is
-# `nn.LayerNorm(embed_dim, eps=1e-6)`, and the MLP is four times as wide as a token. Then write `forward`: equation 1, the
-# blocks, equation 4, the head.
+# given, five are missing. One thing the list does not tell: a norm of a published ViT is
+# `nn.LayerNorm(embed_dim, eps=1e-6)`. One that it does: the MLP is four times as wide as a token (`mlp.fc1.weight`).
+# Then write `forward`: equation 1, the blocks, equation 4, the head.
 
 
 # %%
@@ -429,12 +430,14 @@ for p in (16, 8):
     print(f"patches of {p:2} for {2 * p:2}: {work:.1f} times the multiply-adds, {ratio:.1f} times the time")
 
 # %% [markdown]
-# A step can be cheaper than the count says, above all the first: small matrices do not keep a processor busy.
+# For the first step the count itself is below four: the patch embedding, whose work is the same for every patch size,
+# weighs more in a model of a quarter of the depth. And time can grow less than the count: small matrices do not keep a
+# processor busy.
 
 # %% [markdown]
 # ## Training one from nothing
 #
-# Your class, random weights, nine thousand pictures of clothes in patches of 7 pixels: sixteen tokens. `fit` is the
+# Your class, random weights, nine thousand pictures of clothes, each in sixteen patches of 7 × 7 pixels. `fit` is the
 # kit's training loop, `Supervised` the cross entropy loss; the learning rate rises first, then falls to zero. It goes
 # through the pictures one and a half times, which takes some seconds. Give it more `epochs` if you like.
 
@@ -495,10 +498,10 @@ layer = linear_probe(x_train.flatten(1), train.labels, classes=10, steps=20)
 print(f"one linear layer: {accuracy(layer(x_test.flatten(1)), test.labels):.0%}, your ViT: {score(mine, x_test):.0%}")
 
 # %% [markdown]
-# It wins, in a fraction of the time. That is no bug. The pictures are small, upright, in the middle and on black, so
-# that every pixel has a meaning of its own; and a ViT begins by assuming nothing. More epochs
-# help (try it when you have minutes). But with little data it needs more than that: Dosovitskiy et al. 2021, section 4.3, and
-# lessons 07 to 09 here.
+# The linear layer wins, in a fraction of the time. That is no bug. The pictures are small, upright, in the middle and
+# on black, so that every pixel has a meaning of its own; and a ViT takes next to nothing for granted: it has little
+# **inductive bias**. More epochs help (try it when you have minutes). But with little data it needs more than that:
+# Dosovitskiy et al. 2021, section 4.3, and lessons 07 to 09 here.
 #
 # What has it learned about space? Positions start as noise. In the emoji model, which was trained for much longer,
 # each small map shows how alike one place's vector is to all the others.
@@ -539,8 +542,8 @@ plots.plot_positions(published.pos_embed.float()[:, 1:], (8, 8))
 # How loud is a mistake? Here are some that the check knows, with the published weights in them. Your third guess:
 
 # %%
-known = {mistake.name: mistake for mistake in vit_edu.exercises.ALL["vision_transformer"].mistakes}
-steps = vit_edu.exercises.ALL["vision_transformer"].steps
+exercise = vit_edu.exercises.ALL["vision_transformer"]
+wrong = {mistake.name: exercise.wrong(mistake) for mistake in exercise.mistakes}
 names = ["the eps of PyTorch's LayerNorm", "no norm at the end", "class token without its position"]
 names += ["the positions are missing", "patches column by column", "the blocks run backwards"]
 names += ["the last token is read"]
@@ -549,7 +552,7 @@ with torch.no_grad():
     good = model(small)
     print(f"{'no mistake':34} {accuracy(good, labels):4.0%} right")
     for name in names:
-        bad = steps(words, model.state_dict(), small, **known[name].steps)
+        bad = wrong[name](words, model.state_dict(), small)
         same = (bad.argmax(dim=-1) == good.argmax(dim=-1)).float().mean()
         print(f"{name:34} {accuracy(bad, labels):4.0%} right, {same:4.0%} of the answers as before")
 
@@ -563,11 +566,13 @@ with torch.no_grad():
 fresh = torchvision.models.VisionTransformer(**sizes, num_classes=8).double().eval()
 vit_edu.load_weights(translated, fresh.state_dict(), source="torchvision")
 with torch.no_grad():
-    nonsense = steps(words, translated.state_dict(), images.double(), **known["the blocks run backwards"].steps)
+    backwards = wrong["the blocks run backwards"]
+    print("blocks backwards, equal to our model:  ", torch.allclose(backwards(words, model.state_dict(), small), good))
+    nonsense = backwards(words, translated.state_dict(), images.double())
     print("blocks backwards, equal to torchvision:", torch.allclose(nonsense, fresh(images.double())))
 
 # %% [markdown]
-# All logits are zero, on both sides. Many a "test passed" was of this kind.
+# All of torchvision's logits are zero, on both sides. Many a "test passed" was of this kind.
 
 # %% [markdown]
 # ## A surprise: scrambled pixels
@@ -637,7 +642,7 @@ print("shuffled patches, shuffled positions, same logits:", same)
 # 2. Names and shapes are a contract: whoever keeps them can load anybody's weights.
 # 3. Two thirds of its numbers are MLPs; patch embedding and positions are nearly nothing.
 # 4. Half the patch is more than four times the work, for the same parameters.
-# 5. It assumes nothing about images, so it must learn everything, neighbours too: it wants much data, or help.
+# 5. It takes next to nothing about images for granted, so it must learn even neighbours: it wants much data, or help.
 
 # %% [markdown]
 # ## New words

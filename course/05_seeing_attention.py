@@ -179,8 +179,9 @@ for name, model, shown in (
 # The untrained model is as good as chance, to the last digit. The trained one looks at the thing, without ever having
 # been told what a thing is: your first guess.
 #
-# But look at the last line. On plain white, which it hardly met while learning, some heads give the thing *less* than its
-# area: they look at the background. A habit that holds on the pictures of training need not hold on yours.
+# But look at the last line. On plain white, which it hardly met while learning, most heads give the thing less than
+# before, and one of them *less* than its area: it looks at the background. A habit that holds on the pictures of
+# training need not hold on yours.
 
 # %% [markdown]
 # ## How far does a head look?
@@ -323,8 +324,8 @@ weights = explain.attention_maps(dino, to_model(pictures[some[60:61]]))[layer].w
 plots.plot_attention(pictures[some[60]], weights, grid_size=(8, 8), queries=[9, 27, 44, 62])
 
 # %% [markdown]
-# The first is nearly a convolution. The second goes to the filling, whoever asks and wherever it lies; patches of the shell
-# look at the shell as well.
+# The first is nearly a convolution. The second goes to the yellow shell, whoever asks: a patch of the shell or of the
+# ground.
 #
 # **Entropy** is a third number people give for a head: how *widely* does it look, near or far? In bits, so that 2 to its
 # power is a number of patches.
@@ -485,7 +486,7 @@ for number, ((v, weights), proj) in enumerate(zip(found, projs)):
     print(f"layer {number}, head by head:", *(f"{part:4.0%}" for part in parts))
 
 # %% [markdown]
-# In most pictures, for most heads. But look at the odd head in layer 0:
+# In about half of the pictures or more, for nearly all heads. Where does it differ? Look at one head of layer 0:
 
 # %%
 (v, weights), proj = found[0], projs[0]
@@ -629,9 +630,9 @@ with torch.no_grad():
 # %% [markdown]
 # ### Take it away and see
 #
-# The most direct question is: what if the model had not seen this patch? A transformer makes it easy. Tokens are a set, so
-# just leave one out, and see how far the logit of its answer moves. (With a convolution one would have to paint
-# something over the patch, and that is a picture too.)
+# The most direct question is: what if the model had not seen this patch? Such a test is called **occlusion**. A
+# transformer makes it easy. Tokens are a set, so just leave one out, and see how far the logit of its answer moves.
+# (With a convolution one would have to paint something over the patch, and that is a picture too.)
 
 
 # %%

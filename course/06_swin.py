@@ -298,7 +298,8 @@ plots.plot_matrix(3 * bands[:, None] + bands, numbers=True, title="regions after
 #
 # ### Exercise · shift_mask
 #
-# One mask (n, n) for each window of the shifted map: 0 where query and key are of one region, −100 where not.
+# One mask (n, n) for each window of the shifted map: 0 where query and key are of one region, −100 where not. A shift
+# may be 0 along one side or along both; then nothing comes in at the other end, and no pair is masked for it.
 
 
 # %%
@@ -351,7 +352,7 @@ plots.plot_images(
 # ### Exercise · window_attention
 #
 # The table is (number of rows, h): each head has its own column. `index` tells which row a pair uses, so that
-# `table[index]` is (n, n, h). The first line of `forward` is a rule of the published models: where one window covers a
+# `table[index]` is (n, n, h). The line that makes `shift` is a rule of the published models: where one window covers a
 # whole side, nothing is shifted along it.
 
 # %%
@@ -613,8 +614,9 @@ plots.plot_images([small, (rolled[0] + 1) / 2, (shuffled[0] + 1) / 2], titles=["
 # edges, like a ring, and the model cannot know where a photo begins. Without the shift it does not even know which
 # window lies beside which. (These models have one stage. A merging joins windows, so that later stages see more.)
 #
-# What cannot be seen cannot be learned. Here is a task that shows it: two bright spots in a row of 8 × 8 pixels. Do they lie side by side, in the middle, or as far apart as can be? Every
-# picture comes twice, the second time rolled by a window.
+# What cannot be seen cannot be learned. Here is a task that shows it. A picture has 8 × 8 pixels, and two of them, in
+# the same row, are bright. Do they lie side by side, in the middle, or as far apart as can be? Every picture comes
+# twice, the second time rolled by a window.
 
 
 # %%

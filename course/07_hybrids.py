@@ -31,7 +31,7 @@
 # 3. A ViT, a Swin, a hybrid and a CNN, all of one size, learn clothes from three hundred pictures, then from nine
 #    thousand. In which order do they come in?
 # 4. Somebody's ViT for two classes reports a loss of forty-five. What is the loss of one who always says "fifty-fifty"?
-# 5. The pixels of all pictures are shuffled, always in the same way; to you they are noise. Who suffers, the ViT or
+# 5. The pixels of all pictures are shuffled, always in the same way, as in lesson 04, where the ViT did not mind. Does
 #    the hybrid?
 
 # %% [markdown]
@@ -323,8 +323,8 @@ def conv_tokenizer(images, weights):
 conv_tokenizer = vit_edu.check("conv_tokenizer", conv_tokenizer)
 
 # %% [markdown]
-# Its windows overlap, so that no image size is wrong. Emoji of 32 pixels, and the sizes that a patch embedding of 4
-# refuses:
+# Its convolutions and poolings pad the rim and round sizes up, so that no image size is wrong. Emoji of 32 pixels, and
+# the sizes that a patch embedding of 4 refuses:
 
 # %% tags=["nbval-check-output"]
 torch.manual_seed(0)
@@ -595,8 +595,9 @@ labels = {"xlabel": "pictures to learn from", "ylabel": "% wrong of 2,000 new on
 plots.plot_curves(numbers, wrong, log=True, **labels)
 
 # %% [markdown]
-# **Read the plot before you go on.** Who leads at the left, who at the right? Does the gap close? What would a pure
-# ViT need to be as good as the best model at the left end? The numbers, as median (lowest–highest), and the answers:
+# Your third guess: **read the plot before you go on.** Who leads at the left, who at the right? Does the gap close?
+# What would a pure ViT need to be as good as the best model at the left end? The numbers, as median (lowest–highest),
+# and the answers:
 
 # %%
 for name, of_model in lab.items():
@@ -626,7 +627,8 @@ print(f"The ViT gets there with {enough[0]:,}." if enough else "The ViT does not
 # %% [markdown]
 # ## What went wrong for other people: why is my ViT so poor?
 #
-# It is asked again and again, and the answers are the same clothes. Here they are as a checklist, cheapest first.
+# It is asked again and again, and the answers are nearly always the same. Here they are as a checklist,
+# cheapest first.
 #
 # **1. What would a guess get?** [One report](https://github.com/lucidrains/vit-pytorch/issues/214) shows a ViT that tells
 # horses from humans, and whose loss climbs to 45. Your fourth guess:
@@ -734,8 +736,9 @@ for name, model in {"layer norm": new_vit(), "batch norm": batched}.items():
 # %% [markdown]
 # ## A surprise: shuffle the pixels
 #
-# Your fifth guess. One fixed order, drawn at random; all pictures, in training and in the test, get their 784 pixels
-# rearranged by it. No information is lost, and none is left for your eye:
+# Your fifth guess, and the game of lesson 04 with a second player. One fixed order, drawn at random; all pictures, in
+# training and in the test, get their 784 pixels rearranged by it. No information is lost, and none is left for your
+# eye:
 
 # %%
 mixed = torch.randperm(784, generator=torch.Generator().manual_seed(0))
@@ -779,9 +782,9 @@ gradients = [m.blocks[0].mlp.fc1.weight.grad for m in (plain_vit, jigsaw_vit)]
 print("the same gradient, so the same next step: ", torch.allclose(*gradients))
 
 # %% [markdown]
-# A ViT whose positions start at random learns from jigsaw puzzles exactly as well as from pictures. All that it will
-# ever know of left, right and near it has from the data. That is what "little inductive bias" means, and why it wants
-# so many of them.
+# A ViT whose positions start at random learns from jigsaw puzzles, all dealt in the same order, exactly as well as from
+# pictures. All that it will ever know of left, right and near it has from the data. That is what "little inductive
+# bias" means, and why it wants so much data.
 
 # %% [markdown]
 # ## What the papers say
@@ -804,7 +807,8 @@ print("the same gradient, so the same next step: ", torch.allclose(*gradients))
 #    whole strides.
 # 2. What one output sees grows by (kernel − 1) times the product of the strides before it.
 # 3. Hybrids put convolutions before attention (ConvStem, CCT, ResNet + ViT) or between (MobileViT).
-# 4. What a model takes for granted it need not learn; a ViT takes so little that puzzles teach it as much as pictures.
+# 4. What a model takes for granted it need not learn; a ViT takes so little that puzzles, all dealt alike, teach it as
+#    much as pictures.
 # 5. A poor ViT: loss of a guess, one batch by heart, rates, normalisation; then patience, augmentation, data or
 #    pre-training (lesson 08).
 #

@@ -157,10 +157,14 @@ class Exercise:
         parameters = inspect.signature(self.steps).parameters.values()
         return [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
 
+    def wrong(self, mistake: Mistake) -> Callable:
+        """The answer that has this mistake and no other."""
+        return mistake.whole or partial(self.steps, **mistake.steps)
+
     def wrong_answers(self) -> Iterator[tuple[tuple[Mistake, ...], Callable]]:
         """Every mistake, then every pair of mistakes of different steps, with what it computes."""
         for mistake in self.mistakes:
-            yield (mistake,), mistake.whole or partial(self.steps, **mistake.steps)
+            yield (mistake,), self.wrong(mistake)
         for first, second in itertools.combinations(self.mistakes, 2):
             if first.steps and second.steps and not first.steps.keys() & second.steps.keys():
                 yield (first, second), partial(self.steps, **first.steps, **second.steps)
