@@ -119,8 +119,9 @@ def main(arguments: list[str] | None = None) -> int:
         for name in CONTESTANTS:
             model, steps = train(name, data, words.seconds, seed)
             epochs = steps * (OUR_BATCH if name.startswith("vit-edu") else BATCH) / len(data)
-            rows.append({"model": name, "seed": seed, "epochs": round(epochs, 2), "accuracy": score(model, test)})
+            rows.append({"model": name, "seed": seed, "steps": steps, "epochs": round(epochs, 2)})
             rows[-1]["parameters"] = sum(parameter.numel() for parameter in model.parameters())
+            rows[-1]["accuracy"] = score(model, test)
             tqdm.write(f"{name:16} seed {seed}: {rows[-1]['accuracy']:.2%} after {epochs:.1f} epochs")
     record = json.loads(words.out.read_text(encoding="utf-8")) if words.out.exists() else {}
     record[words.set] = surroundings() | {
