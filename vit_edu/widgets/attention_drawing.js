@@ -86,7 +86,7 @@ function attentionNumbers({ sent, layers, prefix, size: [H, W] }) {
   return { grids, first, move, headRow, mean, row, facts };
 }
 
-// The canvases: heat over the photo, all layers x heads small, distance by depth.
+// The canvases: heat over the photo, all layers x heads small, distance by depth. Each is painted where it changes.
 function attentionDrawing({ numbers, layers, size: [H, W] }) {
   const LEFT = 26; // of the small maps, for the layers' numbers
   const TOP = 18; // for the heads'
@@ -95,7 +95,6 @@ function attentionDrawing({ numbers, layers, size: [H, W] }) {
   const reach = Math.max(...layers.flatMap(({ distance }) => distance)) || 1;
   const colours32 = Uint32Array.from(look.map("viridis"), ([r, g, b]) => ((255 << 24) | (b << 16) | (g << 8) | r) >>> 0);
   const strips = grids.map(({ heads, rows, columns }) => look.el("canvas", { width: heads * columns, height: rows }));
-  let painted = "";
 
   const paintHeat = (canvas, { patches, top }, { rows, columns }) => look.heat(canvas, patches, rows, columns, top || 1);
 
@@ -127,11 +126,9 @@ function attentionDrawing({ numbers, layers, size: [H, W] }) {
     const layer = Math.min(Math.max(Math.floor((y - TOP) / l.h), 0), grids.length - 1);
     return { layer, head: Math.min(Math.max(Math.floor((x - LEFT) / l.w), 0), grids[layer].heads - 1) };
   }
-  // Each small map by its own largest weight. Repainted only where the query or the size has changed.
+  // Each small map by its own largest weight.
   function paintSmall(canvas, s, l) {
-    const now = [s.queries, l.w, canvas.clientWidth, devicePixelRatio].join();
-    if (now === painted) return;
-    painted = now;
+    if (!look.changed(canvas, s.queries, l.w)) return;
     const { ctx, ratio } = look.sharp(canvas);
     ctx.imageSmoothingEnabled = false;
     const snap = (at) => Math.round(at * ratio) / ratio;
@@ -157,6 +154,7 @@ function attentionDrawing({ numbers, layers, size: [H, W] }) {
   }
   // A ring around what is shown: a head, the heads of a layer, or the layers of a rollout; thin, where it is a preview.
   function paintChosen(canvas, s, l, colours) {
+    if (!look.changed(canvas, s.shown, s.layer, s.head, s.preview, l.w, Object.values(colours))) return;
     const { ctx } = look.sharp(canvas);
     ctx.font = `11px ${getComputedStyle(canvas).fontFamily}`;
     ctx.fillStyle = colours.quiet;
@@ -173,6 +171,7 @@ function attentionDrawing({ numbers, layers, size: [H, W] }) {
 
   // A dot a head: layer to the right, mean distance upwards. What is shown is filled and larger.
   function paintDistances(canvas, s, colours) {
+    if (!look.changed(canvas, s.shown, s.layer, s.head, Object.values(colours))) return;
     const { ctx, width, height } = look.sharp(canvas);
     const [left, bottom, top] = [38, height - 18, 8];
     const x = (layer) => left + ((layer + 0.5) * (width - left - 4)) / layers.length;

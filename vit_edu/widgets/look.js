@@ -134,6 +134,14 @@ const look = {
     return { ctx, width, height, ratio };
   },
 
+  // Whether a canvas would show something else than at the last call: `what` it shows, its size, the zoom.
+  changed(canvas, ...what) {
+    const now = [canvas.clientWidth, canvas.clientHeight, devicePixelRatio, ...what].join();
+    const before = (look.drawn ||= new WeakMap()).get(canvas);
+    look.drawn.set(canvas, now);
+    return now !== before;
+  },
+
   // A ring that stands out on any picture: the accent between two light lines.
   ring(ctx, x, y, w, h, accent, thick = 3) {
     ctx.strokeStyle = "#fff";
