@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import io
 import random
+import signal
 import sys
 import threading
 import time
@@ -95,6 +96,22 @@ def left_as_it_was() -> Iterator[None]:
         np.random.set_state(numpy)
 
 
+@contextlib.contextmanager
+def interrupts_kept() -> Iterator[threading.Event]:
+    """An interrupt sets the event, and is raised at the end: raised at once, it is lost when a weak reference dies."""
+    pressed = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # no other thread gets an interrupt
+        yield pressed
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: pressed.set())
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before or signal.default_int_handler)
+    if pressed.is_set():
+        raise KeyboardInterrupt
+
+
 def guarded(work: Callable[[Printed], None], ready_made: tuple, seconds: float | None = None) -> Run:
     """Runs `work`, which gets what is printed, in a thread of its own, and stops it.
 
@@ -102,8 +119,6 @@ def guarded(work: Callable[[Printed], None], ready_made: tuple, seconds: float |
     """
     run, watch, printed = Run(), ReadyMade(ready_made), Printed()
     clocks: list[int] = []
-
-    # An event, since an interrupt inside Thread.join() makes CPython 3.11 take a living thread for dead.
     done = threading.Event()
 
     def body():
@@ -121,18 +136,17 @@ def guarded(work: Callable[[Printed], None], ready_made: tuple, seconds: float |
                 done.set()
 
     thread = threading.Thread(target=body, daemon=True)
-    with left_as_it_was():
+    with left_as_it_was(), interrupts_kept() as pressed:
         thread.start()
-        try:
-            deadline = time.monotonic() + (seconds or TIME_LIMIT * WAITING)
-            while not done.wait(0.1) and time.monotonic() < deadline and worked(clocks) < (seconds or TIME_LIMIT):
-                pass
-            deadline = time.monotonic() + IMPORT_LIMIT
-            while importing(thread) and time.monotonic() < deadline:
-                done.wait(0.1)
-        finally:
-            run.timed_out = not done.is_set()
-            run.left_running = not stop(thread, done)
+        deadline = time.monotonic() + (seconds or TIME_LIMIT * WAITING)
+        while not done.wait(0.1) and not pressed.is_set():
+            if time.monotonic() > deadline or worked(clocks) > (seconds or TIME_LIMIT):
+                break
+        deadline = time.monotonic() + IMPORT_LIMIT
+        while importing(thread) and time.monotonic() < deadline and not pressed.is_set():
+            done.wait(0.1)
+        run.timed_out = not done.is_set()
+        run.left_running = not stop(thread, done)
     run.ready_made, run.printed = watch.seen, printed.text
     return run
 
