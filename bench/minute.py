@@ -3,9 +3,9 @@
     python -m bench.minute                 # the bundled 9,000 pictures; four models, three seeds, a quarter of an hour
     python -m bench.minute --set fashion-full
 
-Everyone gets the same seconds and pictures, one after the other on all cores. Ours: the kit's loop, with words chosen in
-some twenty runs of seed 0 on the same test pictures. The others as their users would begin: vit-pytorch's ViT with plain
-Adam, timm's with AdamW, a CNN with Adam.
+Everyone gets the same seconds and pictures, one after the other on all cores. Ours: the kit's loop, with words chosen
+in some twenty runs of seed 0 on the same test pictures. The others as their users would begin: vit-pytorch's ViT with
+plain Adam, timm's with AdamW, a CNN with Adam.
 Evaluation is not counted. Writes data/records/minute.json.
 """
 
