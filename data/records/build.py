@@ -100,28 +100,27 @@ def page() -> str:
     return f"""# records
 
 What runs gave: `vit-edu train NAME` and the benchmarks write here, one file each, with command, seed, commit, device,
-versions and figures. Lessons and
-README quote nothing that does not stand here. This page is made from the files by `python data/records/build.py`.
+versions and figures. Lessons and README quote nothing that does not stand here. This page is made from the files by
+`python data/records/build.py`.
 
-Percent are the median of {len(read("mae"))} seeds, the lowest and the highest behind it. Small models on one core, so
-these figures show how methods differ, not how far they go.
+Figures are accuracies in percent: the median of {len(read("mae"))} seeds, and in brackets the lowest and the highest.
+Small models on one core, so they show how methods differ, not how far they go.
 Minutes of training on one core of two, both busy: {times}.
 
 ## Frozen features
 
 A linear probe (or the 20 nearest neighbours) says which of eight groups an emoji is in, or which of ten kinds of
-clothing a picture of Fashion-MNIST shows. Nothing of the
-held-out style, of the held-out concepts, or of Fashion-MNIST was seen in pre-training; DINO sees 64 px, the others
-32. The largest of the eight groups has 22 to 23 % of the pictures.
+clothing a picture of Fashion-MNIST shows. Nothing of the held-out style, of the held-out concepts, or of Fashion-MNIST
+was seen in pre-training; DINO sees 64 px, the others 32. The largest of the eight groups has 22 to 23 % of the
+pictures.
 
 {frozen()}
 
 ## Fine-tuned, with few labels and with all
 
 Every weight learns, for 50, 150 or 400 steps of 64 pictures; the new head begins as the linear probe. Scratch is the
-same model with the same steps from random weights, once
-at the size of the first three and once at DINO's. Learning rate and layer-wise decay were chosen on parts of the
-training sets, with two of the encoders.
+same model with the same steps from random weights, once at the size of the first three and once at DINO's. Learning
+rate and layer-wise decay were chosen on parts of the training sets, with two of the encoders.
 
 {shown["transfer.png"]}
 
@@ -130,8 +129,8 @@ training sets, with two of the encoders.
 ## Size of data × inductive bias
 
 A ViT, a Swin, a hybrid (CCT) and a CNN of about equal size, from scratch on Fashion-MNIST, the same {lab.steps:,} steps
-of {lab.plan.batch_size} pictures, optimiser, schedule and augmentation for all; learning rates were not tuned for any
-of them.
+of {lab.plan.batch_size} pictures, optimiser, schedule and augmentation for all; learning rates were not tuned for
+any of them.
 
 {shown["bias.png"]}
 
@@ -140,7 +139,8 @@ of them.
 ## A minute
 
 Accuracy on Fashion-MNIST's test pictures after 60 seconds of training on two cores, `python -m bench.minute`: the
-kit's CCT in the kit's loop, the others as their users would begin.
+kit's CCT in the kit's loop, with words chosen in some twenty runs of seed 0 on these test pictures; the others as their
+users would begin.
 
 {minute()}
 """

@@ -1,0 +1,40 @@
+"""The page of the records says what the records say, of enough seeds, all made by the recipes as they are."""
+
+import runpy
+
+import pytest
+
+from vit_edu import resources
+from vit_edu.training import records
+from vit_edu.training.recipes import RECIPES, laboratory, recipe
+
+FOLDER = resources.folder("data") / "records"
+
+
+def test_the_page_is_made_from_the_records():
+    page = runpy.run_path(str(FOLDER / "build.py"))["page"]()
+    assert page == (FOLDER / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_three_seeds_each_with_every_figure(name):
+    runs = records.read(name)
+    assert [run["seed"] for run in runs] == [0, 1, 2]
+    assert len({tuple(run["figures"]) for run in runs}) == 1
+    assert all(run["commit"] and not run["commit"].endswith("changes") for run in runs)
+    assert all(run["seconds_training"] < 3600 for run in runs)
+    size = recipe(name).SIZES["laptop"]
+    if name == "laboratory":
+        assert set(runs[0]["figures"]) == {f"{model}/{n}" for model in laboratory.MODELS for n in size.pictures}
+    else:
+        steps = [run["loss"][-1][0] for run in runs]
+        assert steps == [round(size.plan.epochs * (5622 // size.plan.batch_size))] * 3
+
+
+def test_an_equal_size_for_every_inductive_bias():
+    parameters = records.read("laboratory")[0]["parameters"].values()
+    assert max(parameters) < 1.15 * min(parameters)
+
+
+def test_a_spread_in_percent():
+    assert records.spread([0.5, 0.257, 0.4]) == "40.0 (25.7–50.0)"
