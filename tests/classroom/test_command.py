@@ -92,6 +92,14 @@ def test_what_is_graded_is_not_graded_again(here, hand_in, tmp_path, monkeypatch
     assert marks(tmp_path)["ada"]["points"] == "2"
 
 
+def test_a_file_that_cannot_be_read_costs_nobody_else(here, hand_in, tmp_path):
+    hand_in("ada.ipynb", lesson(answers=SHORT))
+    (tmp_path / "class" / "bob.ipynb").symlink_to("/proc/self/mem")  # to root, too, reading it is an error
+    assert grade(tmp_path) == 0
+    assert marks(tmp_path)["ada"]["points"] == "5" and marks(tmp_path)["bob"]["points"] == "0"
+    assert "The file is empty, or it cannot be read" in next((tmp_path / "out" / "learners").glob("bob*")).read_text()
+
+
 def test_half_a_file_and_another_lessons_marks_do_not_count(tmp_path, hand_in):
     content, kept = lesson(), tmp_path / "marks"
     kept.mkdir()

@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 from vit_edu.classroom.grading import limits
 from vit_edu.classroom.grading.mark import grade
 from vit_edu.classroom.grading.sandbox import Sandbox, protection, walls
+from vit_edu.classroom.grading.submission import LARGEST
 
 IN_FLIGHT, BYTES = 64, 200_000_000  # notebooks that are read ahead, and how large they may be together
 DEATHS = 3  # of graders, before it is given up
@@ -72,11 +73,20 @@ def waiting(found: list[tuple[str, Path]], folder: Path, exercises: Iterable[str
         target = folder / f"{sha256(learner.encode()).hexdigest()[:16]}.json"
         kept = _kept(target)
         known = [mark["exercise"] for mark in kept.get("marks", ())] == list(exercises)
-        if not known or kept["sha256"] != sha256(path.read_bytes()).hexdigest():
+        if not known or kept["sha256"] != sha256(_content(path)).hexdigest():
             works.append(Work(learner, path, target, ()))
         elif only:
             works.append(Work(learner, path, target, only))
     return works
+
+
+def _content(path: Path) -> bytes:
+    """A file's bytes: one more than a notebook may have at most, and none where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(LARGEST + 1)
+    except OSError:
+        return b""
 
 
 def _kept(target: Path) -> dict:
@@ -146,7 +156,7 @@ def _finished(executor: Executor, works: tuple[Work, ...], answers: dict[str, st
     while rest or futures:
         while rest and len(futures) < IN_FLIGHT and sum(size for _, size in futures.values()) < BYTES:
             work = rest.pop()
-            content = work.path.read_bytes()
+            content = _content(work.path)
             futures[executor.submit(graded, content, answers, work.only)] = work, len(content)
         for future in wait(futures, return_when=FIRST_COMPLETED).done:
             yield futures.pop(future)[0], future.result()

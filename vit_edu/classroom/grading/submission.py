@@ -49,10 +49,12 @@ class Submission:
 def read(content: bytes) -> Submission:
     """The submission in a file's content. Raises SubmissionError with a sentence for what is no notebook."""
     try:
-        if len(content) > LARGEST or content.count(b"[") + content.count(b"{") > PARTS:
-            raise SubmissionError(
-                f"The file has {len(content) / 1e6:.0f} MB, wanted a notebook of {LARGEST / 1e6:.0f} at most"
-            )
+        if not content:
+            raise SubmissionError("The file is empty, or it cannot be read")
+        if len(content) > LARGEST:
+            raise SubmissionError(f"The file is larger than the {LARGEST / 1e6:.0f} MB that a notebook may have")
+        if content.count(b"[") + content.count(b"{") > PARTS:
+            raise SubmissionError(f"The file has more than the {PARTS / 1e6:.0f} million parts that a notebook may have")
         notebook = json.loads(content.decode("utf-8-sig"))
         cells = notebook["worksheets"][0]["cells"] if "worksheets" in notebook else notebook["cells"]  # nbformat 3
         code = [cell for cell in cells if isinstance(cell, dict) and cell.get("cell_type") == "code"]
