@@ -54,7 +54,9 @@ def read(content: bytes) -> Submission:
         if len(content) > LARGEST:
             raise SubmissionError(f"The file is larger than the {LARGEST / 1e6:.0f} MB that a notebook may have")
         if content.count(b"[") + content.count(b"{") > PARTS:
-            raise SubmissionError(f"The file has more than the {PARTS / 1e6:.0f} million parts that a notebook may have")
+            raise SubmissionError(
+                f"The file has more than the {PARTS / 1e6:.0f} million parts that a notebook may have"
+            )
         notebook = json.loads(content.decode("utf-8-sig"))
         cells = notebook["worksheets"][0]["cells"] if "worksheets" in notebook else notebook["cells"]  # nbformat 3
         code = [cell for cell in cells if isinstance(cell, dict) and cell.get("cell_type") == "code"]
