@@ -1,5 +1,6 @@
 """The page of the records says what the records say, of enough seeds, all made by the recipes as they are."""
 
+import json
 import runpy
 
 import pytest
@@ -34,6 +35,15 @@ def test_three_seeds_each_with_every_figure(name):
 def test_an_equal_size_for_every_inductive_bias():
     parameters = records.read("laboratory")[0]["parameters"].values()
     assert max(parameters) < 1.15 * min(parameters)
+
+
+def test_instructors_read_what_grading_took():
+    classes = json.loads((FOLDER / "grading.json").read_text(encoding="utf-8"))["classes"]
+    assert not any(one["marks_not_true"] for one in classes)
+    sizes, seconds = (", ".join(f"{one[key]:.0f}" for one in classes) for key in ("notebooks", "seconds"))
+    most = max(one["peak_mb"] for one in classes) / 1000
+    page = " ".join((FOLDER.parents[1] / "docs" / "instructors.md").read_text(encoding="utf-8").split())
+    assert f"{sizes} notebooks" in page and f"take {seconds} s and at most {most:.1f} GB, every mark the true one" in page
 
 
 def test_a_spread_in_percent():
