@@ -84,7 +84,7 @@ def colours() -> str:
     """The explorers' colours for the whole page: look.css gives them to each explorer."""
     rules = re.findall(r"^  (--ve-[\w-]+:[^;]*;)", look.source("look.css"), re.MULTILINE)
     dark = "body { --ve-light: ; --ve-dark: initial; }"
-    return f"body {{ {' '.join(rules)} }}\n@media (prefers-color-scheme: dark) {{ {dark} }}"
+    return f"body {{ {' '.join(rules)} }}\n@media screen and (prefers-color-scheme: dark) {{ {dark} }}"
 
 
 # A lesson
