@@ -185,6 +185,20 @@ def test_formulas_are_drawn(opened):
     assert all(math.bounding_box()["height"] > 8 for math in page.locator("math").all())
 
 
+def test_the_page_itself_refuses_what_lies_elsewhere(browser, pages):
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(pages(OPENED[0]).as_uri())
+    refused = """() => new Promise((done) => {
+        document.addEventListener("securitypolicyviolation", (event) => done(event.effectiveDirective));
+        const picture = new Image();
+        picture.onload = picture.onerror = () => setTimeout(done, 500, "nothing");
+        picture.src = "https://127.0.0.1:9/picture.png";
+    })"""
+    assert page.evaluate(refused) == "img-src"
+    context.close()
+
+
 @pytest.mark.parametrize("source", LESSONS, ids=lambda source: source.stem)
 def test_every_lesson_is_one_small_file_that_asks_no_host(pages, source):
     text = pages(source.stem).read_text(encoding="utf-8")
