@@ -186,11 +186,11 @@ def test_an_interrupt_stops_the_answer_and_leaves_the_notebook_as_it_was(capsys,
 
     def mine(q, k, v):
         torch.set_default_dtype(torch.float64)
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
         while True:
             pass
 
     stdout, threads = sys.stdout, threading.active_count()
-    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
     assert vit_edu.check("attention", mine) is layers.scaled_dot_product_attention
     assert "You stopped the check" in capsys.readouterr().out
     assert sys.stdout is stdout
