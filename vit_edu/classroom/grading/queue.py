@@ -173,7 +173,7 @@ def _executor(workers: int, dask: str | None) -> Iterator[Executor]:
             from distributed import Client, KilledWorker
         except ImportError:
             raise ValueError("--dask needs Dask: pip install distributed.") from None
-        with Client(dask) as client:
+        with Client(dask, timeout="10s") as client:
             try:
                 yield client.get_executor(pure=False)
             except KilledWorker as error:
