@@ -76,6 +76,17 @@ RIGHT_ONES = {
         "class Cost:\n    def __call__(self, N, C, h): return 2 * N * C * (2 * C + N)",
         "attention_cost = Cost()",
     ],
+    "one import of several": ["from math import no_such_name, floor", COST.replace("2 *", "floor(2) *", 1)],
+    "an earlier lesson's": [
+        "import vit_edu",
+        "early = vit_edu.mine('patchify')",
+        COST.replace("2 * num", "len([early, 2]) * num"),
+    ],
+    "a target": [
+        "def two(): return 2",
+        "import vit_edu\ntwo = vit_edu.target('faster', two)",
+        COST.replace("2 * num", "two() * num"),
+    ],
     "star import": ["from math import *", COST.replace("2 *", "floor(2) *", 1)],
     "annotations": [COST.replace("dim,", "dim: int | None,"), CHECK],
     "a walrus": ["print(two := 2)", COST.replace("2 * num", "two * num")],

@@ -43,7 +43,11 @@ class Mlp:
 
 
 def count_kept(mine, function, *tensors):
-    """A Function is applied, and once more to count; our own wrong answers, functions, give both already."""
+    """A Function is applied, and once more to count; our own wrong answers, functions, give both already.
+
+    `function` is made anew: to a learner's process that grades, only plain values and tensors come.
+    """
+    function = Mlp()
     run = mine.apply if isinstance(mine, type) and issubclass(mine, torch.autograd.Function) else mine
     result = run(function, *tensors)
     if isinstance(result, tuple):

@@ -27,8 +27,11 @@ def disarm(exercise: Exercise) -> None:
     for answer in exercise.ready_made:
         name = getattr(answer, "__qualname__", answer.__name__)
         function = answer.forward if isinstance(answer, type) else answer
-        if hasattr(function, "__code__"):
-            function.__code__, function.__kwdefaults__ = _raises(name).__code__, None
+        while function:  # a decorated one is reached inside its decoration, too
+            if hasattr(function, "__code__"):
+                taken = _raises(name, len(function.__code__.co_freevars))
+                function.__code__, function.__kwdefaults__ = taken.__code__, None
+            function = getattr(function, "__wrapped__", None)
         if (getattr(answer, "__module__", "") or "torch").startswith("torch"):
             stems.add(answer.__name__.removesuffix("_forward"))
     exercise.mistakes.clear()
@@ -36,11 +39,20 @@ def disarm(exercise: Exercise) -> None:
     sys.addaudithook(_closed)
 
 
-def _raises(name: str):
-    """A function that needs nothing of the module in which it will stand."""
-    names = {}
-    exec(f"def taken(*_, **__):\n    from {__name__} import ReadyMade\n    raise ReadyMade({name!r})", names)
-    return names["taken"]
+def _raises(name: str, outer: int = 0):
+    """A function that needs nothing of the module in which it will stand; it knows of `outer` names around it, since
+    code only takes the place of code that knows as many."""
+    known, names = ", ".join(f"name{i}" for i in range(outer)), {}
+    code = f"""
+def make({known}):
+    def taken(*_, **__):
+        from {__name__} import ReadyMade
+        raise ReadyMade({name!r})
+        ({known})
+    return taken
+"""
+    exec(code, names)
+    return names["make"](*range(outer))
 
 
 def _override(stems: set[str]) -> None:

@@ -17,7 +17,7 @@ LARGEST = 100_000_000  # bytes of a file; outputs make notebooks large
 PARTS = 5_000_000  # lists and objects in it: an empty one takes twenty times the memory of its two characters
 LONGEST = 500_000  # characters of code; a lesson has 25,000
 MOST = 5_000  # statements
-OF_THE_KIT = {"check", "mine", "hint"}
+ASKED = {"check", "target"}  # what they give back is the answer that went in, or the kit's
 IN_PYTHON = ("%%time", "%%capture", "%%prun")  # cell magics whose body is run as it stands
 
 
@@ -68,7 +68,8 @@ def read(content: bytes) -> Submission:
         text = ("".join(map(str, text)) if isinstance(text, list) else str(text))[:left]
         left -= len(text)
         try:
-            found.statements += [_statement(node) for node in _parsed(text).body][: MOST - len(found.statements)]
+            nodes = _one_by_one(_parsed(text).body)
+            found.statements += [_statement(node) for node in nodes][: MOST - len(found.statements)]
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             line = f" in line {error.lineno}" if isinstance(error, SyntaxError) else ""
             found.broken.append((text, f"{type(error).__name__}{line} of its cell"))
@@ -100,6 +101,15 @@ def without_magics(text: str) -> str:
     if lines[0].startswith("%%"):
         lines = ["", *lines[1:]] if lines[0].startswith(IN_PYTHON) and not lines[0].startswith("%%timeit") else []
     return "\n".join(re.sub(r"^(\s*)(([\w, ]+=\s*)?[%!]|\?|[\w.]+\?+\s*$).*", r"\1pass", line) for line in lines)
+
+
+def _one_by_one(nodes: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """An import of several names is several statements: an answer waits for those that it needs and no others."""
+    for node in nodes:
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            yield from (type(node)(**{**dict(ast.iter_fields(node)), "names": [name]}) for name in node.names)
+        else:
+            yield node
 
 
 def _statement(node: ast.stmt) -> Statement:
@@ -158,7 +168,7 @@ def _checked(call: ast.Call) -> dict[str, str]:
     """{"attention": "mine"} for `vit_edu.check("attention", mine)`."""
     name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
     words = call.args + [word.value for word in call.keywords]
-    if name in OF_THE_KIT and words and isinstance(words[0], ast.Constant) and isinstance(words[0].value, str):
+    if name in ASKED and words and isinstance(words[0], ast.Constant) and isinstance(words[0].value, str):
         return {words[0].value: ast.unparse(words[1]) if len(words) == 2 else ""}
     return {}
 
