@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vit_edu import list_models
+from vit_edu import list_models, widgets
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -28,6 +28,12 @@ def test_every_model_it_names_exists():
     table = README.split("| family | names")[1].split("\n\n")[0]
     names = [name for name in re.findall(r"`([a-z0-9_]+)`", table) if "_" in name or name.startswith("resnet")]
     assert len(names) > 10 and set(names) <= set(list_models())
+
+
+def test_every_explorer_is_pictured():
+    for name in widgets.__all__:
+        file = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+        assert name in README and re.search(rf"!\[[^\]]+\]\(docs/{file}\.png\)", README), name
 
 
 def test_equality_is_what_was_measured():
