@@ -1,5 +1,7 @@
 """What an image is, for every plot and explorer: one check, one sentence for what is none."""
 
+from os import PathLike
+
 import torch
 
 
@@ -10,10 +12,7 @@ def image_bytes(image: torch.Tensor, largest_side: int | None = None) -> torch.T
     ValueError for a shape or values that are no picture, and for more than `largest_side` pixels a side.
     """
     if not isinstance(image, torch.Tensor):
-        raise TypeError(
-            f"The image is a {type(image).__module__}.{type(image).__name__}; wanted a torch tensor (3, H, W). "
-            "From an (H, W, 3) array: torch.from_numpy(array).permute(2, 0, 1)."
-        )
+        raise TypeError(f"The image is a {_kind(image)}; wanted a torch tensor (3, H, W){_remedy(image)}.")
     shape = tuple(image.shape)
     wanted = f"The image has the shape {shape}; wanted (3, H, W), (1, H, W) or (H, W)"
     if image.ndim == 4:
@@ -23,8 +22,10 @@ def image_bytes(image: torch.Tensor, largest_side: int | None = None) -> torch.T
             raise ValueError(f"{wanted}. The channels come first: image.permute(2, 0, 1).")
         if shape[0] == 4:
             raise ValueError(f"{wanted}. A fourth channel is transparency: image[:3] leaves it out.")
-    if image.ndim not in (2, 3) or (image.ndim == 3 and shape[0] not in (1, 3)) or 0 in shape:
+    if image.ndim not in (2, 3) or (image.ndim == 3 and shape[0] not in (1, 3)):
         raise ValueError(f"{wanted}.")
+    if 0 in shape:
+        raise ValueError(f"{wanted}, with pixels. This has none: look for a slice that is empty.")
     if largest_side and max(shape[-2:]) > largest_side:
         raise ValueError(
             f"The image has {shape[-2]} × {shape[-1]} pixels; wanted at most {largest_side} a side. "
@@ -32,16 +33,36 @@ def image_bytes(image: torch.Tensor, largest_side: int | None = None) -> torch.T
         )
     image = image.detach().cpu()
     if image.is_floating_point():
+        if not image.isfinite().all():
+            remedy = "Look for a division by 0 where it was made."
+            raise ValueError(f"The image holds NaN or infinity; a float image wants 0 to 1. {remedy}")
         low, high = image.min().item(), image.max().item()
-        if not (low > -0.001 and high < 1.001):  # room for rounding, none for NaN
+        if not (low > -0.001 and high < 1.001):  # room for rounding
             raise ValueError(
                 f"The image's values go from {low:.4g} to {high:.4g}; a float image wants 0 to 1. "
                 "Divide by 255, undo the normalisation (image * std + mean), or cut off the rest: image.clamp(0, 1)."
             )
         image = (image.float() * 255).round().to(torch.uint8)
     if image.dtype != torch.uint8:
-        raise TypeError(f"The image's dtype is {image.dtype}; wanted torch.uint8, or a float in 0 to 1.")
+        remedy = "image.float()" if image.dtype is torch.bool else "image.to(torch.uint8), of values from 0 to 255"
+        raise TypeError(f"The image's dtype is {image.dtype}; wanted torch.uint8, or a float in 0 to 1: {remedy}.")
     return image.reshape(-1, *shape[-2:]).contiguous()
+
+
+def _kind(thing: object) -> str:
+    kind = type(thing)
+    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+
+
+def _remedy(thing: object) -> str:
+    """How to make a tensor of it; nothing for what is no picture."""
+    if isinstance(thing, str | PathLike):
+        return ": torchvision.io.decode_image(path) reads a file"
+    if type(thing).__module__.startswith("PIL."):
+        return ": torchvision.transforms.functional.pil_to_tensor(image.convert('RGB')) makes one"
+    if type(thing).__module__ == "numpy":
+        return ": of an (H, W, 3) array torch.from_numpy(array).permute(2, 0, 1) makes one"
+    return ""
 
 
 def batch_bytes(images: torch.Tensor | list[torch.Tensor], shape: tuple[int, int, int], most: int) -> torch.Tensor:

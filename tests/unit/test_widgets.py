@@ -51,12 +51,22 @@ def test_the_pixels_go_over_as_bytes_in_torchs_order(image, shape):
         (PHOTO[None], ValueError, r"shape \(1, 3, 64, 96\).*images\[0\]"),
         (torch.cat([PHOTO, PHOTO[:1]]), ValueError, r"shape \(4, 64, 96\).*image\[:3\]"),
         (PHOTO[:2], ValueError, r"shape \(2, 64, 96\); wanted"),
-        (PHOTO[:, :0], ValueError, r"shape \(3, 0, 96\); wanted"),
+        (PHOTO[:, :0], ValueError, r"shape \(3, 0, 96\); wanted .*, with pixels. This has none"),
         (PHOTO.float(), ValueError, r"go from 0 to 255; a float image wants 0 to 1\. Divide by 255"),
         (PHOTO / 255 - 1, ValueError, r"go from -1 to 0.*undo the normalisation"),
-        (PHOTO / 0.0, ValueError, r"go from nan to nan"),
-        (PHOTO.long(), TypeError, r"dtype is torch.int64; wanted torch.uint8"),
+        (PHOTO / 0.0, ValueError, r"holds NaN or infinity; a float image wants 0 to 1. Look for"),
+        (PHOTO / 0.0 + 1, ValueError, r"holds NaN or infinity"),
+        (PHOTO.long(), TypeError, r"dtype is torch.int64; wanted torch.uint8.*image.to\(torch.uint8\)"),
+        (PHOTO > 9, TypeError, r"dtype is torch.bool; wanted torch.uint8.*: image.float\(\)\."),
         (PHOTO.numpy(), TypeError, r"is a numpy.ndarray; wanted a torch tensor.*torch.from_numpy"),
+        (
+            Image.new("RGBA", (4, 4)),
+            TypeError,
+            r"is a PIL.Image.Image; wanted .*pil_to_tensor\(image.convert\('RGB'\)\)",
+        ),
+        ("cat.png", TypeError, r"is a str; wanted .*: torchvision.io.decode_image\(path\) reads a file"),
+        (None, TypeError, r"is a NoneType; wanted a torch tensor \(3, H, W\)\.$"),
+        ([], TypeError, r"is a list; wanted a torch tensor \(3, H, W\)\.$"),
         (torch.zeros(3, 2048, 64), ValueError, r"2048 × 64 pixels; wanted at most 1024.*resize"),
     ],
 )
@@ -92,6 +102,13 @@ def test_every_offered_size_cuts_the_image_into_whole_patches():
     with pytest.raises(ValueError, match="no patch size cuts it into 4,096 patches or fewer: resize or crop the image"):
         PatchExplorer(torch.zeros(3, 300, 451), 1)
     assert PatchExplorer(torch.zeros(3, 224, 224), 4).sizes[:2] == [4, 7]  # one asked for is offered as well
+
+
+@pytest.mark.parametrize(
+    "size, patch_size", [((224, 224), 32), ((32, 32), 16), ((32, 48), 16), ((90, 150), 30), ((1, 1), 1)]
+)
+def test_any_image_that_can_be_cut_is_shown_without_a_patch_size(size, patch_size):
+    assert PatchExplorer(torch.zeros(3, *size)).patch_size == patch_size
 
 
 def test_what_python_sets_is_checked_and_kept_inside():

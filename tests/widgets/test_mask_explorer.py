@@ -256,9 +256,10 @@ WRONG = {
     ),
     "none": (lambda: MaskExplorer(new(), images[:0]), ValueError, "0 pictures; wanted 1 to 12"),
     "an empty list": (lambda: MaskExplorer(new(), []), ValueError, "0 pictures; wanted 1 to 12"),
-    "NaN": (lambda: MaskExplorer(new(), images / 0.0), ValueError, "values go from"),
+    "NaN": (lambda: MaskExplorer(new(), images / 0.0), ValueError, "image holds NaN or infinity"),
+    "seed": (lambda: MaskExplorer(new(), images, seed="a"), TypeError, "seed is 'a'; wanted a whole number"),
     "not 0..1": (lambda: MaskExplorer(new(), images / 255 * 2 - 1), ValueError, "a float image wants 0 to 1"),
-    "no tensor": (lambda: MaskExplorer(new(), "cat"), TypeError, "The image is a builtins.str"),
+    "no tensor": (lambda: MaskExplorer(new(), "cat"), TypeError, "The image is a str"),
     "names": (
         lambda: MaskExplorer(new(), images, ["a"]),
         ValueError,

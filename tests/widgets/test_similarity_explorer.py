@@ -278,7 +278,7 @@ WRONG = {
     ),
     "a size": (lambda: SimilarityExplorer(new(), images[..., :8], texts), ValueError, r"16, 8\); wanted \(3, 16, 24\)"),
     "no image": (lambda: SimilarityExplorer(new(), images[:0], texts), ValueError, "0 pictures; wanted 1 to 12"),
-    "NaN": (lambda: SimilarityExplorer(new(), images / 0.0, texts), ValueError, "values go from"),
+    "NaN": (lambda: SimilarityExplorer(new(), images / 0.0, texts), ValueError, "image holds NaN or infinity"),
     "no text": (lambda: SimilarityExplorer(new(), images, []), ValueError, "0 texts; wanted 1 to 12"),
     "many": (lambda: SimilarityExplorer(new(), images, many), ValueError, "13 texts; wanted 1 to 12"),
     "one str": (lambda: SimilarityExplorer(new(), images, "a cat"), TypeError, "texts is a str; wanted a list of str"),

@@ -16,7 +16,7 @@ from vit_edu.layers.checks import check_float, complaint
 from vit_edu.models import CLIP, DINO, MAE, MobileViT, SwinTransformer
 from vit_edu.models.mobilevit import split_offsets
 
-from .evaluating import evaluating
+from .evaluating import evaluating, intermediates, unwrapped
 
 Pair = tuple[int, int]
 MOST_TOKENS = 1024  # of a windowed layer, whose (N, N) weights are nearly all zeros: 3,136 would be 39 MB a head
@@ -43,11 +43,12 @@ def attention_maps(model: nn.Module, images: Tensor) -> list[AttentionMap]:
     teacher's backbone. Windows (Swin, MobileViT) come as (B, h, N, N) over the layer's whole map, with zeros where a
     token may not look; what Swin's tokens give to padding is left out, so that such rows sum to less than 1.
     Runs in eval mode and without gradients; every module's mode is as before afterwards.
-    Raises ValueError for a model without attention and windowed layers of more than 1,024 tokens; else as the model.
+    Raises TypeError for a model that does not tell its parts, ValueError for one without attention and for windowed
+    layers of more than 1,024 tokens; else as the model.
     """
     model = _encoder(model)
     with evaluating(model), torch.no_grad():
-        _, seen = model(images, return_intermediates=True)
+        seen = intermediates(model, images)
     names = [key.removesuffix(".attn") for key in seen if key.endswith(".attn")]
     if not names:
         remedy = "give a model of attention, such as create_model('vit_tiny_patch16_224')"
@@ -111,6 +112,7 @@ def attention_entropy(weights: Tensor) -> Tensor:
 
 def _encoder(model: nn.Module) -> nn.Module:
     """The part of the model that looks at the image."""
+    model = unwrapped(model)
     if isinstance(model, CLIP):
         return model.visual
     if isinstance(model, MAE):

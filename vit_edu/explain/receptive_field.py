@@ -1,14 +1,12 @@
 """Which pixels reach an output, and how strongly: Luo et al. 2016, "Understanding the Effective Receptive Field"."""
 
-import inspect
-
 import torch
 from torch import Tensor, nn
 
 from vit_edu.models.swin import SwinTransformer
 from vit_edu.models.vit import VisionTransformer
 
-from .evaluating import evaluating
+from .evaluating import evaluating, intermediates, unwrapped
 
 AT_ONCE = 2**18  # pixels of all gradients in one backward pass
 
@@ -31,7 +29,7 @@ def effective_receptive_fields(
 ) -> dict[str, Tensor]:
     """The same for many layers and their positions, K of each, from one forward pass an image: {layer: (K, H, W)}."""
     images = images[None] if images.ndim == 3 else images
-    sums = {layer: 0 for layer in positions}
+    model, sums = unwrapped(model), {layer: 0 for layer in positions}
     with torch.inference_mode(False), evaluating(model), torch.enable_grad():
         for image in images.detach().clone().split(1):
             maps = _maps(model, image.requires_grad_())
@@ -55,7 +53,7 @@ def layers_of(model: nn.Module, images: Tensor) -> dict[str, tuple[int, int]]:
     Left out is what only repeats the layer before it: the last norm, and the stages of Swin, which end as their last
     blocks do. Raises TypeError for a model without intermediates, ValueError for one without maps of the image.
     """
-    images = images[None] if images.ndim == 3 else images
+    images, model = images[None] if images.ndim == 3 else images, unwrapped(model)
     with torch.inference_mode(False), evaluating(model), torch.no_grad():
         maps = _maps(model, images[:1])
     repeats = {"norm", *(name for name in maps if f"{name}.blocks.0" in maps)}
@@ -87,16 +85,8 @@ def _gradients(outputs: Tensor, image: Tensor) -> Tensor:
 
 def _maps(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
     """What the model's layers give, place by place: {name: (B, rows, columns, C)}."""
-    words = inspect.signature(model.forward).parameters
-    needed = [word for word in words.values() if word.default is word.empty]
-    if "return_intermediates" not in words or len(needed) != 1:
-        raise TypeError(
-            f"The model is a {type(model).__name__}; wanted one that answers model(images, return_intermediates=True), "
-            "as the kit's do. Of CLIP ask model.visual, of MAE model.encoder."
-        )
-    _, seen = model(images, return_intermediates=True)
     maps = {}
-    for name, x in seen.items():
+    for name, x in intermediates(model, images).items():
         if isinstance(model, VisionTransformer) and x.ndim == 3:
             grid = model.patch_embed.grid_of(images.shape[-2:])
             maps[name] = x[:, -grid[0] * grid[1] :].unflatten(1, grid)  # (B, P+N, C) -> (B, rows, columns, C)

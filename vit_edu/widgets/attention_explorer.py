@@ -5,10 +5,10 @@ import traitlets as t
 from PIL import Image, ImageDraw
 from torch import nn
 
-from vit_edu.explain import attention_distance, attention_entropy, attention_maps, rollout
+from vit_edu.explain import attention_distance, attention_entropy, attention_maps, rollout, unwrapped
 from vit_edu.images import image_bytes
 from vit_edu.layers.checks import check_float
-from vit_edu.widgets.look import LARGEST_SIDE, Explorer, fit, halves, source, viridis
+from vit_edu.widgets.look import LARGEST_SIDE, Explorer, as_taken, fit, halves, source, viridis
 
 MOST_NUMBERS = 20_000_000  # 40 MB go to the browser; ViT-L/16 at 224 px has 15 million weights
 
@@ -46,8 +46,8 @@ class AttentionExplorer(Explorer):
         image = image_bytes(image, LARGEST_SIDE)
         inputs = image / 127.5 - 1 if inputs is None else inputs
         _check(model, image, inputs)
-        parameter = next(model.parameters())
-        maps = attention_maps(model, inputs[None].to(parameter.device, parameter.dtype))
+        model = unwrapped(model)
+        maps = attention_maps(model, as_taken(inputs, model)[None])
         if (numbers := sum(one.weights.numel() for one in maps)) > MOST_NUMBERS:
             raise ValueError(
                 f"The model has {numbers:,} attention weights for this image; wanted at most {MOST_NUMBERS:,}: "

@@ -9,6 +9,7 @@ from pathlib import Path
 import anywidget
 import torch
 from PIL import Image
+from torch import nn
 
 HERE = Path(__file__).parent
 LARGEST_SIDE = 1024  # pixels; the image goes to the browser once, and into a saved notebook
@@ -22,6 +23,15 @@ def source(*files: str) -> str:
 def halves(numbers: torch.Tensor) -> bytes:
     """A tensor as float16, in torch's order, for a Bytes trait; look.halves reads it."""
     return numbers.detach().cpu().to(torch.float16).contiguous().numpy().tobytes()
+
+
+def as_taken(inputs: torch.Tensor, model: nn.Module) -> torch.Tensor:
+    """Inputs (..., C, H, W) on the model's device and in its dtype, grey ones in the channels that it takes."""
+    first = next((one for one in model.modules() if isinstance(one, nn.Conv2d)), None)
+    if first is not None and inputs.shape[-3] == 1:
+        inputs = inputs.expand(*inputs.shape[:-3], first.in_channels, -1, -1)
+    weights = next(model.parameters(), inputs)
+    return inputs.to(weights.device, weights.dtype)
 
 
 @functools.cache

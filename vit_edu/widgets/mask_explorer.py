@@ -4,7 +4,7 @@ import torch
 import traitlets as t
 from PIL import Image, ImageDraw
 
-from vit_edu.explain import evaluating
+from vit_edu.explain import evaluating, unwrapped
 from vit_edu.images import batch_bytes
 from vit_edu.models import MAE
 from vit_edu.models.mae import mae_target, reconstruct
@@ -54,6 +54,7 @@ class MaskExplorer(Explorer):
         ratios: tuple[float, ...] = (0.25, 0.5, 0.75, 0.9),
         seed: int = 0,
     ):
+        mae = unwrapped(mae)
         if not isinstance(mae, MAE):
             found = f"mae is a {type(mae).__name__}"
             raise TypeError(f"{found}; wanted a vit_edu.models.MAE, such as vit_edu.weights.checkpoint('mae').")
@@ -67,6 +68,8 @@ class MaskExplorer(Explorer):
         if each > MOST_BYTES:
             found = f"{len(pixels)} pictures at {len(ratios)} ratios are {each / 1e6:.1f} MB"
             raise ValueError(f"{found}; wanted at most {MOST_BYTES / 1e6:.1f}: pass fewer pictures or fewer ratios.")
+        if not isinstance(seed, int):
+            raise TypeError(f"seed is {seed!r}; wanted a whole number: 0, for instance.")
         draws = min(DRAWS, MOST_BYTES // each)
         noise = torch.rand(draws, len(pixels), embed.num_patches, generator=torch.Generator().manual_seed(seed))
         painted, removed, losses = _paint(mae, pixels, ratios, noise)

@@ -7,22 +7,24 @@ import traitlets as t
 from PIL import Image, ImageDraw
 from torch import nn
 
+from vit_edu.explain import unwrapped
 from vit_edu.images import image_bytes
 from vit_edu.layers import patchify, sincos_position, unpatchify
 from vit_edu.widgets import patch_model
 from vit_edu.widgets.look import LARGEST_SIDE, Explorer, fit, halves, source, viridis
 from vit_edu.widgets.patch_model import MOST_PATCHES, SHARES
 
+USUAL = 32  # pixels of a patch's side, or what divides the image and is next to it
 SINCOS = 768  # numbers of each sin-cos position, as in ViT-B
 
 
 class PatchExplorer(Explorer):
     """Choose a patch size and a patch; see its pixels, its vector and its place in the sequence; move patches.
 
-    image: (3, H, W), (1, H, W) or (H, W), uint8 or float in 0..1. patch_size: divides H and W. model: a
-    VisionTransformer for such images; its patch size is taken, its own positions are compared (else MAE's fixed
-    sin-cos ones), and it is asked what it sees when patches are moved. It gets image * 2 - 1, as the kit's checkpoints
-    want it, and stays as it is. classes: the names of its logits.
+    image: (3, H, W), (1, H, W) or (H, W), uint8 or float in 0..1. patch_size: divides H and W; left out, the one next
+    to 32. model: a VisionTransformer for such images; its patch size is taken, its own positions are compared (else
+    MAE's fixed sin-cos ones), and it is asked what it sees when patches are moved. It gets image * 2 - 1, as the kit's
+    checkpoints want it, and stays as it is. classes: the names of its logits.
 
     In the next cell read (or set) `explorer.patch_size`, `explorer.overlap` (patches start every half patch),
     `explorer.selected` (the token, counted from 0, row by row), `explorer.flattened`, `explorer.positions` (whether the
@@ -59,11 +61,13 @@ class PatchExplorer(Explorer):
         image = image_bytes(image, LARGEST_SIDE)
         shape = tuple(image.shape)
         if model is not None:
+            model = unwrapped(model)
             names = patch_model.check(model, image, patch_size, classes)
             patch_size = model.patch_embed.patch_size
         elif classes is not None:
             raise ValueError("classes are given without a model; wanted both: pass model=, or leave classes out.")
-        patch_size = 32 if patch_size is None else patch_size
+        if patch_size is None:
+            patch_size = min(patch_sizes(shape) or [USUAL], key=lambda size: abs(size - USUAL))
         _check_patch_size(patch_size, shape)
         sizes = sorted({*patch_sizes(shape), patch_size}) if model is None else [patch_size]
         self.set_trait("pixels", image.numpy().tobytes())

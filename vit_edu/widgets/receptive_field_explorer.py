@@ -10,9 +10,9 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from vit_edu.explain.receptive_field import effective_receptive_fields, layers_of
+from vit_edu.explain import effective_receptive_fields, layers_of, unwrapped
 from vit_edu.images import image_bytes
-from vit_edu.widgets.look import LARGEST_SIDE, Explorer, fit, source
+from vit_edu.widgets.look import LARGEST_SIDE, Explorer, as_taken, fit, source
 
 MOST_MODELS, MOST_LAYERS = 6, 8
 MOST_BYTES = 2**21  # of all fields together
@@ -53,7 +53,7 @@ class ReceptiveFieldExplorer(Explorer):
     def __init__(self, models: dict[str, nn.Module], image: Tensor, inputs: Tensor | None = None):
         image = image_bytes(image, LARGEST_SIDE)
         _check_models(models)
-        inputs = _inputs(image, inputs)
+        models, inputs = {name: unwrapped(model) for name, model in models.items()}, _inputs(image, inputs)
         grids = {name: _layers(name, model, inputs) for name, model in models.items()}
         height, width = image.shape[1:]
         smaller = min(1, LARGEST_FIELD / max(height, width))
@@ -150,7 +150,7 @@ def _check_models(models: dict[str, nn.Module]) -> None:
 
 def _inputs(image: Tensor, inputs: Tensor | None) -> Tensor:
     if inputs is None:
-        return (image / 127.5 - 1).expand(3, -1, -1)
+        return image / 127.5 - 1
     if not (isinstance(inputs, Tensor) and inputs.is_floating_point()):
         found = inputs.dtype if isinstance(inputs, Tensor) else type(inputs).__name__
         raise TypeError(f"inputs is a {found}; wanted a float tensor (C, H, W) as the models take it.")
@@ -165,7 +165,7 @@ def _inputs(image: Tensor, inputs: Tensor | None) -> Tensor:
 def _layers(name: str, model: nn.Module, inputs: Tensor) -> dict[str, tuple[int, int]]:
     """Up to 8 of the model's layers with their grids, evenly chosen, the first and the last among them."""
     try:
-        grids = layers_of(model, inputs)
+        grids = layers_of(model, as_taken(inputs, model))
     except (TypeError, ValueError, RuntimeError) as error:
         found = f"models[{name!r}] does not take the inputs {tuple(inputs.shape)}, and all models get the same"
         raise (TypeError if isinstance(error, TypeError) else ValueError)(f"{found}: {error}") from None
@@ -183,7 +183,7 @@ def _fields(model: nn.Module, inputs: Tensor, grids: dict[str, tuple[int, int]],
     """Of each layer (P*P, H, W)."""
     cells = {layer: [_cell(place, places, grid) for place in range(places**2)] for layer, grid in grids.items()}
     once = {layer: list(dict.fromkeys(some)) for layer, some in cells.items()}  # a coarse grid has fewer cells
-    fields = effective_receptive_fields(model, inputs, once)
+    fields = effective_receptive_fields(model, as_taken(inputs, model), once)
     return [fields[layer][[once[layer].index(cell) for cell in cells[layer]]].cpu() for layer in grids]
 
 
