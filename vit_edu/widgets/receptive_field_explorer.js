@@ -215,7 +215,7 @@ function render({ model, el }) {
   const step = () => `step ${model.get("depth") + 1} of ${steps}`;
 
   function write(facts, chosen) {
-    const each = (some) => names.map((name, i) => `${name} ${share(some[i].reached / total)}`).join(" · ");
+    const each = (some) => names.map((name, i) => `${name} ${share(some[i].reached / total)}`.replaceAll(" ", "\u00a0")).join(" · ");
     page.headline.textContent = `How much of the picture does one output see? ${each(facts)}`;
     page.depth.set(model.get("depth"), `after ${model.get("depth") + 1} of ${steps}`);
     page.scale.choose(model.get("scale"));

@@ -159,7 +159,8 @@ function render({ model, el }) {
     photo(row, parts.enlarged);
   }
 
-  // Cells as large as the width allows, and the texts beside them as high as they need, so that none is cut.
+  // Cells as large as the width allows, and the texts above them as high as they need, so that none is cut: by whole words, and
+  // only where these are too long inside them.
   let laid = 0;
   function layout() {
     if (laid === (laid = parts.wide.clientWidth)) return;
@@ -172,10 +173,15 @@ function render({ model, el }) {
       const [words, box] = [range.getBoundingClientRect(), node.getBoundingClientRect()];
       return words.width > box.width || words.height > box.height;
     }
-    for (let tall = 64; tall <= 640; tall += 16) {
-      parts.labels.style.height = `${tall}px`;
-      if (!labels.some(over)) break;
+    function fit(inside, most) {
+      parts.labels.classList.toggle("ve-inside", inside);
+      for (let tall = 64; tall <= most; tall += 16) {
+        parts.labels.style.height = `${tall}px`;
+        if (!labels.some(over)) return true;
+      }
+      return false;
     }
+    fit(false, 192) || fit(true, 640);
   }
 
   function paintOver(s, colours) {

@@ -168,12 +168,12 @@ function render({ model, el }) {
 
   function legend(s) {
     const windowed = !["grid", "merge", "shift"].includes(s.step);
-    const [padded, apart] = [s.step === "merge" ? map.even : map.padded, s.window.strangers.length];
+    const padded = s.step === "merge" ? map.even : map.padded;
     return [
       ["ve-chosen", "the chosen token"],
       windowed && ["ve-lit", "bright: it may attend to"],
-      windowed && apart && s.masked && ["ve-crossed", "crossed out, coloured: another region, masked"],
-      windowed && apart && !s.masked && ["ve-framed", "framed: no neighbours, yet attended to"],
+      windowed && s.moves && s.masked && ["ve-crossed", "crossed out, coloured: another region, masked"],
+      windowed && s.moves && !s.masked && ["ve-framed", "framed: no neighbours, yet attended to"],
       s.step === "shift" && s.moves && ["ve-round", "number of a region"],
       windowed && count > 1 && ["ve-faint", "faint: another window"],
       s.step === "merge" && ["ve-lit", "bright: the four that merge"],
