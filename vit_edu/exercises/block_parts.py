@@ -42,7 +42,10 @@ norm = Exercise(
         "variance = ((x - mean) ** 2).mean(...)      # divided by C\n"
         "return (x - mean) / (variance + ...).sqrt() * ... + ...",
     ),
-    ready_made=(F.layer_norm, nn.LayerNorm, torch.native_layer_norm, F.group_norm, F.instance_norm),
+    ready_made=(
+        *(F.layer_norm, nn.LayerNorm, torch.layer_norm, torch.native_layer_norm),
+        *(F.group_norm, F.instance_norm, F.batch_norm, torch.batch_norm, F.rms_norm, torch.rms_norm),
+    ),
 )
 
 
@@ -207,7 +210,7 @@ def branches(draw: Draw):
         ((3, 2), 0.4),
         ((3, 3), 0.25),
         ((4, 2), 0.0),
-        ((4, 2, 3), 0.25),
+        ((4, 2, 3), 0.375),  # one of the four has a noise of just that
         ((4, 4, 4), 0.45),
         ((5, 3, 2, 4), 0.35),
         ((10, 3, 4), 0.2),
@@ -291,6 +294,12 @@ drops.mistake(
     "dropped where noise is above the keep rate",
     "You keep a right share, but other samples than asked for: dropped are those whose noise is *below* the rate.",
     decide=lambda noise, rate: noise < 1 - rate,
+)
+drops.mistake(
+    "dropped where the noise is the rate, too",
+    "You keep where noise > rate, so a noise of just the rate is dropped as well: even at a rate of 0, if the noise is "
+    "0. Which of the two signs, > and >=, is the opposite of <?",
+    decide=lambda noise, rate: noise > rate,
 )
 drops.mistake(
     "one decision for the whole batch",

@@ -1,6 +1,8 @@
 """What an exercise is: inputs, the right answer in exchangeable steps, the classic mistakes by name, hints."""
 
+import contextlib
 import inspect
+import io
 import itertools
 import math
 import secrets
@@ -11,7 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from vit_edu.exercises.trial import AnswerError
+from vit_edu.exercises.trial import AnswerError, map_tensors
 
 
 class Draw:
@@ -41,6 +43,9 @@ class Draw:
 def call_module(mine: type[nn.Module], config: dict, state: dict[str, Tensor], *inputs: Tensor):
     """Builds `mine(**config)`, puts the parameters `state` in by name, runs it. Gradients reach `state`.
 
+    Where they are asked for it runs as in training, and not for the first time; else as in evaluation, fresh. A right
+    answer gives the same both times, so that one which remembers, or is wrong in one of the modes, is not steady.
+
     Raises AnswerError, with a sentence for the learner, where names or shapes of parameters differ.
     """
     if isinstance(mine, nn.Module):
@@ -66,7 +71,23 @@ def call_module(mine: type[nn.Module], config: dict, state: dict[str, Tensor], *
         if (first := owners.setdefault(parameter, name)) != name:
             hint = "[layer] * 2 holds one layer twice"
             raise AnswerError(f"{first} and {name} are one and the same tensor; each needs its own ({hint}).")
-    return torch.func.functional_call(module, state, inputs)
+    learned = {name for parameter, name in owners.items() if parameter.requires_grad}
+    if fixed := sorted(wanted.keys() - learned):
+        raise AnswerError(f"Training would not change {', '.join(fixed)}: no nn.Parameter with requires_grad=True.")
+    if any(value.requires_grad for value in state.values()):
+        with torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
+            put(module, map_tensors(Tensor.neg, state))(*map_tensors(Tensor.clone, inputs))
+    else:
+        module.eval()
+    return put(module, state)(*inputs)
+
+
+def put(module: nn.Module, state: dict[str, Tensor]) -> nn.Module:
+    """`module` with the tensors of `state` as its parameters, for good: a block may run again on the way back."""
+    for name, value in state.items():
+        owner, _, leaf = name.rpartition(".")
+        module.get_submodule(owner)._parameters[leaf] = value
+    return module
 
 
 @dataclass(frozen=True)
@@ -150,6 +171,11 @@ class Exercise:
             return function
 
         return register
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether a gradient is asked of any result."""
+        return not set(self.returns) <= set(self.observed)
 
     @property
     def input_names(self) -> list[str]:

@@ -9,10 +9,10 @@ from vit_edu.exercises.trial import Outcome, alike, attempt, message, results_of
 
 CUT = ("the graph is cut", "No gradient comes back through your results. Which of .detach(), .item(), "
        ".numpy(), .data or torch.tensor(...) have you used?")  # fmt: skip
-CHANGES_INPUTS = ("changes its inputs", "After your function ran, the tensors it was given hold other numbers. "
-                  "Which line writes into one of them (+=, x[...] = ..., or a method that ends in _)?")  # fmt: skip
-NOT_STEADY = ("not the same answer twice", "The same input gave two different answers. What in your code remembers, or "
-              "draws random numbers?")  # fmt: skip
+CHANGES_INPUTS = ("changes its inputs", "After your function ran, what it was given is no longer as it was. "
+                  "Which line writes into it (+=, x[...] = ..., pop, or a method that ends in _)?")  # fmt: skip
+NOT_STEADY = ("not the same answer twice", "The same input gave two different answers. What in your code remembers, "
+              "draws random numbers, or is another in training than in evaluation?")  # fmt: skip
 OVERWRITTEN = ("overwrites what the gradient needs", "A line changes a tensor in place (+=, *=, exp_()) that "
                "the way back still needs. Make a new one instead.")  # fmt: skip
 EXCHANGED = ("results in another order", "You return the right things in another order than the exercise asks for.")

@@ -62,6 +62,7 @@ class ReadyMade(TorchFunctionMode):
         self.codes, self.functions, self.seen = {}, {}, set()
         for answer in answers:
             name = getattr(answer, "__qualname__", getattr(answer, "__name__", str(answer)))
+            name = name.removeprefix("_VariableFunctionsClass.")  # what torch calls itself
             function = answer.forward if isinstance(answer, type) else answer
             self.functions[function] = name
             if code := getattr(function, "__code__", None):

@@ -42,7 +42,7 @@ def models_and_images(draw: Draw):
     words = ("img_size", "patch_size", "in_chans", "num_classes", "embed_dim", "depth", "num_heads")
     sizes = [
         (1, (4, 2, 1, 3, 4, 1, 2), 0.003),  # small tokens: here the eps of a norm is seen
-        (3, (6, 2, 2, 5, 8, 2, 4), 1.0),
+        (3, (6, 2, 2, 5, 12, 3, 4), 1.0),
     ]
     for batch, numbers, quiet in sizes:
         config = dict(zip(words, numbers, strict=True))

@@ -40,7 +40,7 @@ weight = Exercise(
     points=3,
     reference=count_parameters,
     cases=sizes,
-    returns="parameters",
+    returns="count",
     hints=(
         "Go through the list of names and shapes of a model, from top to bottom. A matrix (in, out) has in · out "
         "numbers and its bias out; a norm has a weight and a bias of D each.",
@@ -205,7 +205,7 @@ cost = Exercise(
     points=3,
     reference=multiply_adds,
     cases=sizes,
-    returns="multiply-adds",
+    returns="count",
     hints=(
         "Follow a picture through the model and stop at every matrix product: how many rows go in, how wide are they, "
         "how wide do they come out? One of the products is done for patches only, one for a single token.",

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange, reduce
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from vit_edu import layers
 
@@ -34,6 +35,13 @@ def norm_token_by_token(x, weight, bias, eps=1e-6):
         centred = token - token.mean()
         rows.append(centred / torch.sqrt((centred**2).mean() + eps) * weight + bias)
     return torch.stack(rows).reshape(x.shape)
+
+
+def norm_by_matrix(x, weight, bias, eps=1e-6):
+    """To take a mean away is linear."""
+    C = x.shape[-1]
+    x = x @ (torch.eye(C) - 1 / C).to(x.dtype)
+    return x * (torch.einsum("...c,...c->...", x, x) / C + eps).rsqrt()[..., None] * weight + bias
 
 
 def norm_in_float64(x, weight, bias, eps=1e-6):
@@ -150,6 +158,23 @@ class BlockFromTheState(nn.Module):
         return x + heard + thought
 
 
+class BlockThatRunsAgain(BlockOfOwnParts):
+    """Nothing is kept for the way back; there everything runs a second time."""
+
+    def forward(self, x):
+        return checkpoint(super().forward, x, use_reentrant=False)
+
+
+class BlockInPlace(BlockOfOwnParts):
+    """On a copy of its own."""
+
+    def forward(self, x):
+        x = x.clone()
+        x += self.attn(self.norm1(x))
+        x += self.mlp(self.norm2(x))
+        return x
+
+
 def drop_by_floor(x, rate, noise):
     """timm's first way."""
     keep_prob = 1 - rate
@@ -176,6 +201,12 @@ def drop_by_transposing(x, rate, noise):
     return (x.movedim(0, -1) * ((noise >= rate).to(x.dtype) / (1 - rate))).movedim(-1, 0)
 
 
+def drop_by_assignment(x, rate, noise):
+    x = x / (1 - rate)
+    x[noise < rate] = 0
+    return x
+
+
 def drop_by_index(x, rate, noise):
     kept = torch.nonzero(noise >= rate)[:, 0]
     return torch.zeros_like(x).index_add(0, kept, x[kept] / (1 - rate))
@@ -198,6 +229,12 @@ def bias_by_flat_index(table, num_tokens):
     return table.index_select(0, index).T.reshape(-1, num_tokens, num_tokens)
 
 
+def bias_of_ones_and_zeros(table, num_tokens):
+    place = torch.arange(num_tokens)
+    found = F.one_hot(place[:, None] - place + num_tokens - 1, len(table)).to(table.dtype)  # (N, N, 2N - 1)
+    return torch.einsum("ijr,rh->hij", found, table)
+
+
 def bias_row_by_row(table, num_tokens):
     return torch.stack([table[i : i + num_tokens].flip(0).T for i in range(num_tokens)], dim=1)
 
@@ -208,10 +245,18 @@ RIGHT = {
         norm_by_var_mean,
         norm_by_mean_of_squares,
         norm_token_by_token,
+        norm_by_matrix,
         norm_in_float64,
     ],
     "mlp": [MlpOfSequential, MlpByErf, MlpByNormal],
-    "encoder_block": [BlockOfOwnParts, TimmLikeBlock, BlockWithASkip, BlockFromTheState],
+    "encoder_block": [
+        BlockOfOwnParts,
+        TimmLikeBlock,
+        BlockWithASkip,
+        BlockFromTheState,
+        BlockThatRunsAgain,
+        BlockInPlace,
+    ],
     "drop_path": [
         drop_by_floor,
         drop_by_where,
@@ -219,6 +264,7 @@ RIGHT = {
         drop_by_einsum,
         drop_by_transposing,
         drop_by_index,
+        drop_by_assignment,
     ],
-    "relative_bias": [bias_by_unfold, bias_in_loops, bias_by_flat_index, bias_row_by_row],
+    "relative_bias": [bias_by_unfold, bias_in_loops, bias_by_flat_index, bias_of_ones_and_zeros, bias_row_by_row],
 }

@@ -131,6 +131,22 @@ def test_ready_made_answers_are_noticed(mine):
     assert "ready-made" in text
 
 
+@pytest.mark.parametrize(
+    "norm",
+    [
+        lambda x, *words: torch.layer_norm(x, x.shape[-1:], *words),
+        lambda x, *words: torch.ops.aten.layer_norm(x, x.shape[-1:], *words),
+        lambda x, w, b, eps: torch.rms_norm(x - x.mean(-1, keepdim=True), x.shape[-1:], w, eps) + b,
+        lambda x, w, b, eps: F.batch_norm(x.reshape(1, -1, x.shape[-1]), *[None] * 4, True, 0, eps).view_as(x) * w + b,
+    ],
+    ids=["torch", "aten", "RMSNorm", "BatchNorm"],
+)
+def test_a_ready_made_norm_is_noticed(norm):
+    verdict, text = look(lambda x, weight, bias, eps=1e-6: norm(x, weight, bias, eps), "layer_norm")
+    assert verdict.status == "ready-made"
+    assert "_VariableFunctionsClass" not in text
+
+
 def test_a_ready_made_module_is_noticed():
     class Mine(layers.Attention):
         pass
