@@ -42,7 +42,7 @@ def small_models(draw: Draw):
         yield state, draw.normal(batch, chans), labels, 0.1 * draw.integer(2, 9)
 
 
-RESULTS = ("head weight", "head bias", "body weight", "body statistics", "who learns")
+RESULTS = ("head weight", "head bias", "body weights", "body statistics", "who learns")
 
 
 def on_a_model(mine, state, images, labels, lr):
@@ -50,9 +50,12 @@ def on_a_model(mine, state, images, labels, lr):
     model = Small({name: x.detach().clone() for name, x in state.items()})
     mine(model, images, labels, lr)
     learns = ", ".join(name for name, parameter in model.named_parameters() if parameter.requires_grad)
-    norm = model.body[1]
-    moved = (model.head.weight, model.head.bias, model.body[0].weight, norm.running_mean)
-    return *(x.detach().clone() for x in moved), learns
+
+    def values(tensors) -> Tensor:
+        return torch.cat([x.detach().flatten().to(images.dtype) for x in tensors])
+
+    body = values(model.body.parameters()), values(model.body.buffers())
+    return model.head.weight.detach().clone(), model.head.bias.detach().clone(), *body, learns
 
 
 def head_step(model: nn.Module, images: Tensor, labels: Tensor, lr: float) -> None:
@@ -77,8 +80,7 @@ stepping = Exercise(
     call=on_a_model,
     hints=(
         "There are three switches: which parameters ask for a gradient, which of them the optimizer has, and which "
-        "mode "
-        "the batch norm is in. All three are to say: the head alone.",
+        "mode the batch norm is in. All three are to say: the head alone.",
         "model.requires_grad_(False) freezes all, model.head.requires_grad_(True) thaws the head. The optimizer gets "
         "model.head.parameters(). Which of .train() and .eval() keeps running_mean where it is? And what may still lie "
         "in .grad from before?",
@@ -190,14 +192,17 @@ def layer_rate(
 
 
 def parameters_of_a_vit(draw: Draw):
-    layer_decay, weight_decay = 0.5 + 0.04 * draw.integer(0, 9), 0.01 * draw.integer(1, 9)
+    # never 0.7 and 0.05, the lesson's own, so that an answer with these in it is found out
+    layer_decay, weight_decay = 0.52 + 0.04 * draw.integer(0, 9), 0.013 + 0.01 * draw.integer(0, 9)
     for depth, C in ((2, 3), (12, 4)):
-        named = {"head.weight": (5, C), "head.bias": (5,), "norm.weight": (C,), "fc_norm.bias": (C,)}
+        named = {"head.weight": (5, C), "head.bias": (5,)}
+        named |= {f"{norm}.{part}": (C,) for norm in ("norm", "fc_norm") for part in ("weight", "bias")}
         named |= {"cls_token": (1, 1, C), "pos_embed": (1, 7, C)}
         named |= {"patch_embed.proj.weight": (C, 3, 2, 2), "patch_embed.proj.bias": (C,)}
         for i in {0, 1, depth - 2, depth - 1}:
-            named |= {f"blocks.{i}.attn.qkv.weight": (3 * C, C), f"blocks.{i}.mlp.fc2.bias": (C,)}
-            named[f"blocks.{i}.norm1.weight"] = (C,)
+            named |= {f"blocks.{i}.attn.qkv.weight": (3 * C, C), f"blocks.{i}.attn.proj.weight": (C, C)}
+            named |= {f"blocks.{i}.mlp.fc1.weight": (4 * C, C), f"blocks.{i}.mlp.fc2.bias": (C,)}
+            named |= {f"blocks.{i}.norm1.weight": (C,), f"blocks.{i}.norm2.bias": (C,)}
         for name, shape in named.items():
             yield name, shape, depth, layer_decay, weight_decay
 
@@ -219,11 +224,10 @@ rates = Exercise(
     call=as_floats,
     hints=(
         "Number the layers from the image to the answer: what makes the tokens is 0, the first block 1, …, and what "
-        "stands "
-        "behind the last block has the highest number. How many steps is each below the top?",
+        "stands behind the last block has the highest number. How many steps is each below the top?",
         "blocks.I.… is layer I + 1, with I between the first two dots (it may have two digits). patch_embed.…, "
-        "cls_token "
-        "and pos_embed are layer 0, all else (norm, fc_norm, head) depth + 1. len(shape) is 1 for biases and norms.",
+        "cls_token and pos_embed are layer 0, all else (norm, fc_norm, head) depth + 1. len(shape) is 1 for biases and "
+        "norms.",
         'if name.startswith("blocks."):\n    layer = int(name.split(".")[...]) + 1\nelif ...:\n    layer = 0\nelse:\n'
         "    layer = depth + 1\nlr_scale = layer_decay ** (...)\ndecays = len(shape) > 1 and ...\n"
         "return lr_scale, weight_decay if decays else 0.0",
@@ -275,8 +279,7 @@ rates.mistake(
 rates.mistake(
     "the first block counts as the embedding",
     "Your blocks are one layer too low: block 0 and the patch embedding share a number. Blocks count from 0, and "
-    "layer 0 "
-    "is taken.",
+    "layer 0 is taken.",
     of_block=lambda i: i,
 )
 rates.mistake(
@@ -323,8 +326,7 @@ rates.mistake(
 )
 rates.mistake(
     "kernels do not decay",
-    "The patch embedding is a matrix too, written as a convolution with four axes. More than one axis, not exactly "
-    "two.",
+    "The patch embedding is a matrix too, written as a convolution with four axes: more than one, not exactly two.",
     decays=lambda name, shape: len(shape) == 2,
 )
 rates.mistake(

@@ -27,6 +27,7 @@ def stacks(draw):
     yield ([(3, 1), (5, 2)],)
     yield ([(3, 2), (3, 2), (3, 2)],)
     yield ([(7, 2), (3, 2), (3, 1), (3, 1)],)
+    yield ([(3, 2), (3, 1), (1, 2)],)  # a ResNet's shortcut: the stride is larger than the kernel
     for _ in range(4):
         strides = [draw.integer(1, 3) for _ in range(draw.integer(3, 6))]
         yield ([(draw.integer(stride, 7), stride) for stride in [*strides, 2]],)
@@ -159,6 +160,7 @@ def pictures(draw):
         ((2, 1, 5, 8), [(3, 5)]),
         ((2, 3, 7, 10), [(4, 3), (5, 3)]),
         ((1, 2, 9, 13), [(3, 5), (4, 3)]),
+        ((2, 1, 6, 17), [(2, 3), (3, 1), (2, 5)]),
     ):
         weights = []
         for out, kernel in sizes:

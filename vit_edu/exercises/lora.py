@@ -31,7 +31,7 @@ class LoRALinear(nn.Module):
 def layers_and_tokens(draw: Draw):
     """weight (out, in), bias, down (rank, in), up (out, rank), alpha, x (..., in)."""
     for wide, out, rank, alpha, shape in (
-        (2, 3, 1, 3.0, (1,)),
+        (2, 3, 1, 3.0, ()),
         (4, 3, 2, 3.0, (2,)),
         (5, 7, 3, 8.0, (2, 3)),
         (6, 6, 4, 1.0, (3,)),
@@ -42,6 +42,15 @@ def layers_and_tokens(draw: Draw):
 
 
 RESULTS = ("beginning", "who learns", "output", "output when merged")
+
+
+def beginning(first: Tensor, second: Tensor) -> str:
+    """How a parameter begins, seen in two layers made one after the other."""
+    if not first.any():
+        return "zero"
+    if not first.isfinite().all():
+        return "not finite"
+    return "the same every time" if torch.equal(first, second) else "random"
 
 
 def at_work(mine, weight, bias, down, up, alpha, x):
@@ -59,11 +68,13 @@ def at_work(mine, weight, bias, down, up, alpha, x):
         if name not in own or own[name].shape != value.shape:
             found = f"of shape {tuple(own[name].shape)}" if name in own else "missing"
             raise AnswerError(f"self.{name}, an nn.Parameter of shape {tuple(value.shape)}, is wanted; it is {found}.")
-    begins = ", ".join(f"{name} {'random' if own[name].any() else 'zero'}" for name in ("down", "up"))
+    other = dict(mine(copy.deepcopy(linear), down.shape[0], alpha).named_parameters())
+    begins = ", ".join(f"{name} {beginning(own[name], other[name])}" for name in ("down", "up"))
     learns = ", ".join(sorted(name for name, parameter in own.items() if parameter.requires_grad))
     with torch.no_grad():
         own["down"].copy_(down), own["up"].copy_(up)
     layer.to(weight.dtype)  # what an answer makes is float32
+    layer.train(down.shape[0] % 2 == 0)  # in either mode the same
     output = torch.func.functional_call(layer, {"down": down, "up": up}, (x,))
     merged = copy.deepcopy(layer).merged()  # which may write into the layer that `output` still needs
     if type(merged) is not nn.Linear:
@@ -157,7 +168,7 @@ lora.mistake(
     "up begins at random",
     "With both at random the detour adds noise from the first step on, and what was learned before is spoilt. Which of "
     "the two must begin at nought?",
-    begin_up=lambda zeros: zeros + 0.1,
+    begin_up=torch.randn_like,
 )
 lora.mistake(
     "both begin at nought",
@@ -169,7 +180,13 @@ lora.mistake(
     "The product is nought as well, so it would learn. But the paper, and every adapter that others publish, begins "
     "with down at random and up at nought.",
     begin_down=torch.zeros_like,
-    begin_up=lambda zeros: zeros + 0.1,
+    begin_up=torch.randn_like,
+)
+lora.mistake(
+    "down is the same every time",
+    "Every layer that you wrap begins with the same down. All its rows alike learn the same and count as one: the rank "
+    "is 1, whatever you ask for. Draw it.",
+    begin_down=torch.ones_like,
 )
 lora.mistake(
     "alpha and rank are forgotten",

@@ -19,7 +19,7 @@ PARTS = ("pos_embed", "patch_embed.proj.weight", "blocks.0.mlp.fc1.weight", "nor
 
 def two_models(draw: Draw):
     """Old classes, new classes, width, prefix; with as many classes as before every shape fits."""
-    for old, new, C, prefix in ((2, 3, 2, "encoder."), (3, 3, 2, "encoder."), (4, 3, 5, "model."), (2, 2, 3, "vit.")):
+    for old, new, C, prefix in ((2, 3, 2, "encoder."), (3, 3, 2, "encoder."), (4, 3, 5, "model."), (2, 2, 3, "0.")):
 
         def state(classes, C=C):
             shapes = ((1, 3, C), (C, 1, 2, 2), (C + 1, C), (C,), (classes, C), (classes,))
@@ -36,6 +36,8 @@ class Values(tuple):
 
 def by_name(mine, published, own, prefix):
     """The learner's dict as a tuple. Raises AnswerError where names are missing or not wanted."""
+    for state in (published, own):  # the tensors of a state dict have no graph
+        state.update({name: x.detach() for name, x in state.items()})
     given = mine(published, own, prefix)
     if isinstance(given, Values):
         return tuple(given)
@@ -60,8 +62,7 @@ heads = Exercise(
     hints=(
         "Walk through the names of the new model, for these are what it will load. For each: whose value is it to get?",
         "A name of the new model, `norm.weight`, is called prefix + `norm.weight` in the file. The two names that "
-        "begin "
-        "with `head.` are the exception.",
+        "begin with `head.` are the exception.",
         "taken = {}\nfor name in own:\n    if name.startswith(...):\n        taken[name] = own[name]\n    else:\n"
         "        taken[name] = ...\nreturn taken",
     ),
@@ -161,6 +162,8 @@ def strict(mine, draw):
     del published[f"{prefix}norm.weight"]
     try:
         mine(published, own, prefix)
+    except AnswerError:  # the name is left out, in silence
+        return False
     except Exception:
         return True
     return False
@@ -174,7 +177,7 @@ def position_cases(draw: Draw):
         ((4, 5), (3, 2), 3),
         ((6, 8), (4, 3), 2),
         ((3, 6), (6, 3), 2),
-        ((7, 6), (9, 10), 4),
+        ((11, 6), (15, 10), 4),  # 11 * (15 / 11) is a hair below 15
         ((8, 8), (7, 7), 5),
         ((3, 4), (3, 4), 3),
     ):
@@ -300,8 +303,7 @@ resizing.mistake(
 resizing.mistake(
     "no antialias",
     "Right where the grid grows. Where it shrinks, bicubic without antialias looks at four neighbours and leaves "
-    "others "
-    "out. transformers and MAE do so; asked for is timm's way.",
+    "others out. transformers and MAE do so; asked for is timm's way.",
     resize=lambda image, new: interpolated(image, new, antialias=False),
 )
 resizing.mistake(
@@ -317,8 +319,7 @@ resizing.mistake(
 resizing.mistake(
     "the nearest one is copied",
     "Your new positions are copies of old ones, so that neighbours cannot be told apart. F.interpolate does that "
-    "unless "
-    "you name a mode.",
+    "unless you name a mode.",
     resize=lambda image, new: F.interpolate(image, new),
 )
 resizing.mistake(

@@ -42,14 +42,14 @@ class Trial(NamedTuple):
     printed: str
 
 
-def map_tensors(function: Callable[[Tensor], object], tree):
-    """`tree` (nested tuples, lists, dicts) with `function` applied to each floating-point tensor."""
+def map_tensors(function: Callable[[Tensor], object], tree, integers: bool = False):
+    """`tree` (nested tuples, lists, dicts) with `function` applied to each floating-point tensor, or to all."""
     if isinstance(tree, Tensor):
-        return function(tree) if tree.is_floating_point() else tree
+        return function(tree) if integers or tree.is_floating_point() else tree
     if isinstance(tree, (tuple, list)):
-        return type(tree)(map_tensors(function, item) for item in tree)
+        return type(tree)(map_tensors(function, item, integers) for item in tree)
     if isinstance(tree, dict):
-        return {key: map_tensors(function, value) for key, value in tree.items()}
+        return {key: map_tensors(function, value, integers) for key, value in tree.items()}
     return tree
 
 
@@ -69,10 +69,11 @@ def attempt(exercise, answer: Callable, case: tuple, call: Callable) -> Outcome:
         return leaves[-1].clone()  # not a leaf, so that a change in place reaches our comparison and not autograd's
 
     try:
-        given = map_tensors(Tensor.clone, case)
+        given = map_tensors(Tensor.clone, case, integers=True)  # a write into labels is found out too
         outcome.results = as_results(call(answer, *given), exercise)
         outcome.changed_inputs = not alike(given, case)
-        again = as_results(call(answer, *map_tensors(watched, case)), exercise)
+        again = map_tensors(watched, map_tensors(Tensor.clone, case, integers=True))
+        again = as_results(call(answer, *again), exercise)
         outcome.same_twice = alike(outcome.results, detached(again))
         outcome.gradients = project(again, exercise, leaves)
     except Stopped:

@@ -42,6 +42,13 @@ def in_a_loop_over_the_file(published, own, prefix):
     return taken
 
 
+def deep_copied(published, own, prefix):
+    taken = copy.deepcopy(own)
+    for name in taken.keys() - {"head.weight", "head.bias"}:
+        taken[name].copy_(published[prefix + name])
+    return taken
+
+
 def by_einops(pos_embed, grid_size, new_grid_size):
     cls, patches = torch.split(pos_embed, [1, pos_embed.shape[1] - 1], dim=1)
     image = rearrange(patches, "b (h w) c -> b c h w", h=grid_size[0])
@@ -226,6 +233,25 @@ class WeightsOfItsOwn(nn.Module):
         return new
 
 
+class ItselfLinear(nn.Linear):
+    def __init__(self, linear, rank, alpha):
+        super().__init__(linear.in_features, linear.out_features, dtype=linear.weight.dtype)
+        self.load_state_dict(linear.state_dict())
+        self.requires_grad_(False)
+        self.down = nn.Parameter(torch.randn(rank, linear.in_features) / rank)
+        self.up = nn.Parameter(torch.zeros(linear.out_features, rank))
+        self.factor = alpha / rank
+
+    def forward(self, x):
+        return super().forward(x) + x @ self.down.mT @ self.up.mT * self.factor
+
+    def merged(self):
+        new = nn.Linear(self.in_features, self.out_features, dtype=self.weight.dtype)
+        new.weight.data = torch.addmm(self.weight.data, self.up.data, self.down.data, alpha=self.factor)
+        new.bias.data = self.bias.data.clone()
+        return new
+
+
 class MergedInPlace(AsTwoLayers):
     def forward(self, x):
         return self.linear(x) + F.linear(x, self.alpha / self.rank * self.up.mm(self.down))
@@ -237,9 +263,9 @@ class MergedInPlace(AsTwoLayers):
 
 
 RIGHT = {
-    "take_over": [taken_by_names, own_filled, in_a_loop_over_the_file],
+    "take_over": [taken_by_names, own_filled, in_a_loop_over_the_file, deep_copied],
     "resize_positions": [by_einops, as_timm, channel_by_channel, as_two_matrices],
     "head_step": [by_hand, filtered, by_formula, all_given_and_forgotten],
     "layer_rate": [by_pattern, as_beit, multiplied_step_by_step],
-    "lora": [AsTwoLayers, OneMatrix, WeightsOfItsOwn, MergedInPlace],
+    "lora": [AsTwoLayers, OneMatrix, WeightsOfItsOwn, ItselfLinear, MergedInPlace],
 }
