@@ -1,10 +1,11 @@
-"""A few steps of MAE, DINO and CLIP, as a program of its own: python -m tests.training.pretraining FOLDER."""
+"""The tiny run, then some steps of MAE, DINO and CLIP, as a program: python -m tests.training.pretraining FOLDER."""
 
 import sys
 from pathlib import Path
 
 import torch
 
+from tests.training import tiny
 from tests.training.tiny import pictures
 from vit_edu.models import CLIP, DINO, MAE, TextTransformer, create_model
 from vit_edu.training import Plan, fit, new_fabric
@@ -30,11 +31,15 @@ def objectives(data):
     yield "clip", Contrastive(CLIP(new_encoder(), TextTransformer(**TEXT), 8)), captioned(data, 12)
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
+def main(folder: Path) -> None:
+    tiny.main(folder)
     fabric, data, results = new_fabric("cpu"), pictures(), {}
     for name, objective, make_batch in objectives(data):
         history = fit(objective, len(data), make_batch, Plan(epochs=1, batch_size=16, lr=1e-3), fabric=fabric)
         results[name] = {"loss": history.rows[-1]["loss"], "weights": objective.state_dict()}
     if fabric.is_global_zero:
-        torch.save({"processes": fabric.world_size} | results, Path(sys.argv[1]) / "results.pt")
+        torch.save({"processes": fabric.world_size} | results, folder / "results.pt")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

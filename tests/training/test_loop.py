@@ -1,29 +1,35 @@
 """The loop: it learns, loses nothing, gives the same figures after an interruption and with two processes."""
 
 import dataclasses
+import io
 import json
 import math
+import multiprocessing
+import pickle
 import random
 import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.training import pretraining, tiny
 from tests.training.tiny import PLAN, model, pictures, run
-from vit_edu.training import Plan, Supervised, fit, labelled, state
+from vit_edu.training import Supervised, fit, labelled, loop, new_fabric, state
 
 ROOT = Path(__file__).resolve().parents[2]
+SERVER = multiprocessing.get_context("forkserver")  # a process of its own for each run, imports once for all
 
 
-def program(folder, *words, processes=1, name="tiny"):
-    folder.mkdir(exist_ok=True)
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    start = torchrun if processes > 1 else []
-    return [sys.executable, *start, "-m", f"tests.training.{name}", str(folder), *words]
+def begin(main, *words):
+    SERVER.set_forkserver_preload(["tests.training.pretraining"])
+    process = SERVER.Process(target=main, args=words)
+    process.start()
+    return process
 
 
 def outcome(folder):
@@ -31,72 +37,76 @@ def outcome(folder):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("undisturbed")
-    subprocess.run(program(folder), cwd=ROOT, check=True, capture_output=True)
-    return outcome(folder)
+def one(tmp_path_factory):
+    """What one process leaves, undisturbed."""
+    folder = tmp_path_factory.mktemp("one")
+    process = begin(pretraining.main, folder)
+    process.join(120)
+    assert process.exitcode == 0
+    return folder
 
 
-def test_it_learns(undisturbed):
-    _, history = undisturbed
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """The same by torchrun with two; where it fails, its own words are the test's."""
+    folder = tmp_path_factory.mktemp("two")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*torchrun, "-m", "tests.training.pretraining", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return folder
+
+
+def test_it_learns(one):
+    _, history = outcome(one)
     assert history["rows"][-1]["loss"] < 0.9 * history["rows"][0]["loss"]
     assert history["evaluations"][-1]["score"] > 0.9
     assert history["rows"][-1]["step"] == 24
 
 
-def test_killed_at_any_moment_it_ends_with_the_same_figures(undisturbed, tmp_path):
-    """SIGKILL, again and again, after the first checkpoint and at a random moment behind it."""
-    chance, kills = random.Random(0), 0
+def test_killed_at_any_moment_it_ends_with_the_same_figures(one, tmp_path):
+    """SIGKILL, again and again, after the first checkpoint, at a random moment behind it, also while one is written."""
+    chance, kills, checkpoint = random.Random(0), 0, tmp_path / "run.pt"
     for _ in range(20):
-        process = subprocess.Popen(program(tmp_path, "--slow"), cwd=ROOT, stderr=subprocess.DEVNULL)
-        before = (tmp_path / "run.pt").stat().st_mtime_ns if (tmp_path / "run.pt").exists() else 0
-        while process.poll() is None:
-            if (tmp_path / "run.pt").exists() and (tmp_path / "run.pt").stat().st_mtime_ns > before and kills < 3:
-                time.sleep(chance.uniform(0, 0.3))
-                process.send_signal(signal.SIGKILL)
-                kills += process.wait() == -signal.SIGKILL
-            time.sleep(0.005)
-        if process.returncode == 0:
+        before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
+        process = begin(tiny.main, tmp_path, 0.02)
+        while process.is_alive():
+            if kills < 5 and checkpoint.exists() and checkpoint.stat().st_mtime_ns > before:
+                time.sleep(chance.uniform(0, 0.08))
+                process.kill()
+                process.join()
+                kills += process.exitcode == -signal.SIGKILL
+            time.sleep(0.002)
+        if process.exitcode == 0:
             break
-    assert kills == 3
-    weights, history = outcome(tmp_path)
-    assert history == undisturbed[1]
-    assert all(torch.equal(x, undisturbed[0][name]) for name, x in weights.items())
+    assert kills == 5
+    (weights, history), (wanted, undisturbed) = outcome(tmp_path), outcome(one)
+    assert history == undisturbed
+    assert all(torch.equal(x, wanted[name]) for name, x in weights.items())
 
 
-def finish(command):
-    """Runs a program to its end; where it fails, its own words are the test's."""
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr[-4000:]
-
-
-def test_two_processes_give_the_result_of_one(undisturbed, tmp_path):
-    finish(program(tmp_path, processes=2))
-    assert (tmp_path / "processes").read_text() == "2"
-    weights, history = outcome(tmp_path)
-    for mine, theirs in zip(history["rows"], undisturbed[1]["rows"], strict=True):
+def test_two_processes_give_the_result_of_one(one, two):
+    (weights, history), (wanted, history_of_one) = outcome(two), outcome(one)
+    for mine, theirs in zip(history["rows"], history_of_one["rows"], strict=True):
         assert mine == pytest.approx(theirs, rel=1e-4)
     for name, x in weights.items():
-        wanted = undisturbed[0][name]
+        theirs = wanted[name]
         if name.endswith("qkv.bias"):  # a key's has no gradient but rounding, of which Adam makes steps of its own
-            x, wanted = (torch.cat([bias[:16], bias[32:]]) for bias in (x, wanted))
-        torch.testing.assert_close(x, wanted, rtol=1e-3, atol=1e-5)
+            x, theirs = (torch.cat([bias[:16], bias[32:]]) for bias in (x, theirs))
+        torch.testing.assert_close(x, theirs, rtol=1e-3, atol=1e-5)
 
 
-def test_two_processes_pretrain_as_one(tmp_path):
+def test_two_processes_pretrain_as_one(one, two):
     """MAE, DINO with its centre, CLIP whose pictures meet the texts of both: losses, and weights after four steps."""
-    results = []
-    for processes in (1, 2):
-        finish(program(tmp_path, processes=processes, name="pretraining"))
-        results.append(torch.load(tmp_path / "results.pt", weights_only=True))
-    one, two = results
-    assert (one.pop("processes"), two.pop("processes")) == (1, 2)
-    for name, run_of_one in one.items():
-        assert two[name]["loss"] == pytest.approx(run_of_one["loss"], rel=1e-5), name
+    of_one, of_two = (torch.load(folder / "results.pt", weights_only=True) for folder in (one, two))
+    assert (of_one.pop("processes"), of_two.pop("processes")) == (1, 2)
+    for name, run_of_one in of_one.items():
+        assert of_two[name]["loss"] == pytest.approx(run_of_one["loss"], rel=1e-5), name
         for parameter, wanted in run_of_one["weights"].items():
             if parameter.endswith("qkv.bias"):  # as above
                 continue
-            torch.testing.assert_close(two[name]["weights"][parameter], wanted, rtol=1e-3, atol=1e-4, msg=parameter)
+            found = of_two[name]["weights"][parameter]
+            torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-4, msg=parameter)
 
 
 def test_one_seed_one_result():
@@ -143,9 +153,44 @@ def test_a_checkpoint_of_another_plan_or_a_broken_one(tmp_path):
     with pytest.raises(ValueError, match=r"another run \(its plan\) found, wanted this run's own; delete"):
         run(tmp_path, plan=dataclasses.replace(PLAN, lr=1e-4))
     whole = (tmp_path / "run.pt").read_bytes()
-    (tmp_path / "run.pt").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=r"run\.pt, broken, found, wanted a checkpoint of this run; delete"):
-        run(tmp_path)
+    foreign = io.BytesIO()
+    torch.save(model().state_dict(), foreign)
+    for other in (whole[: len(whole) // 2], b"", foreign.getvalue(), pickle.dumps({"run": {}})):
+        (tmp_path / "run.pt").write_bytes(other)
+        with pytest.raises(ValueError, match=r"run\.pt, broken, found, wanted a checkpoint of this run; delete"):
+            run(tmp_path)
+
+
+def test_not_a_bit_of_a_checkpoint_may_flip(tmp_path):
+    """What torch.load would pass over is found, or is between the parts where it means nothing."""
+    trained, _ = run(tmp_path)
+    whole, chance, found = (tmp_path / "run.pt").read_bytes(), random.Random(0), 0
+    for _ in range(20):
+        place, bit = chance.randrange(len(whole)), 1 << chance.randrange(8)
+        (tmp_path / "run.pt").write_bytes(whole[:place] + bytes([whole[place] ^ bit]) + whole[place + 1 :])
+        try:
+            again, _ = run(tmp_path)
+        except ValueError as error:
+            assert "broken" in str(error)
+            found += 1
+        else:
+            assert all(torch.equal(x, again.state_dict()[name]) for name, x in trained.state_dict().items())
+    assert found > 10
+
+
+def test_a_finished_run_is_there_again(tmp_path):
+    trained, history = run(tmp_path)
+    shown = []
+    again, same = run(tmp_path, on_report=shown.append)
+    assert same == history and shown == [same]  # the curve is drawn, nothing trained
+    assert all(torch.equal(x, again.state_dict()[name]) for name, x in trained.state_dict().items())
+
+
+def test_where_nothing_can_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "folder"):
+        with pytest.raises(OSError, match=r"where nothing can be written \(.*\), found, wanted a folder"):
+            run(folder)
 
 
 def test_a_full_disk_costs_the_checkpoint_only(tmp_path, monkeypatch):
@@ -165,7 +210,8 @@ def test_a_full_disk_costs_the_checkpoint_only(tmp_path, monkeypatch):
 
 
 IMPOSSIBLE = {"batch_size": (65, 0), "epochs": (0,), "lr": (0.0,), "evaluations": (0,), "seconds": (0.0,)}
-IMPOSSIBLE |= {"warmup": (1.0,), "ema": (1.0,), "weight_decay": (-0.1,), "seed": (-1, 0.5)}
+IMPOSSIBLE |= {"warmup": (1.0, "long"), "ema": (1.0,), "weight_decay": (-0.1,), "seed": (-1, 0.5)}
+IMPOSSIBLE |= {"betas": (0.9, (0.9,), (0.9, 1.0)), "precision": ("16-mixed", "half")}
 
 
 @pytest.mark.parametrize("words", [{name: value} for name, values in IMPOSSIBLE.items() for value in values])
@@ -184,10 +230,53 @@ def test_a_budget_of_seconds():
     assert short.steps == 1 and len(short.rows) == len(short.evaluations) == 1
 
 
+def test_evaluations_share_the_seconds_and_do_not_count(monkeypatch):
+    """By a clock that goes on by a hundredth whenever it is asked, and by a minute while something is evaluated."""
+    now = 0.0
+
+    def tick(seconds=0.01):
+        nonlocal now
+        now += seconds
+        return now
+
+    monkeypatch.setattr(loop, "time", types.SimpleNamespace(monotonic=tick))
+    plan = dataclasses.replace(PLAN, epochs=10_000, seconds=1.0, evaluations=4)
+    evaluate = lambda objective: {"score": tick(60.0)}  # noqa: E731
+    history = fit(Supervised(model()), 64, labelled(pictures()), plan, evaluate=evaluate)
+    steps = [figures["step"] for figures in history.evaluations]
+    assert len(steps) == 4 and steps[-1] == history.steps and 1.0 <= history.seconds < 1.1
+    assert steps == pytest.approx([history.steps * share for share in (0.25, 0.5, 0.75, 1)], abs=4)
+
+
 def test_precision_is_a_word():
     trained, _ = run(plan=dataclasses.replace(PLAN, precision="bf16-mixed"))
     assert trained.head.weight.dtype == torch.float32
 
 
-def test_plan_says_what_it_is():
-    assert Plan().precision is None and Plan.__doc__
+def test_bf16_is_for_gpus_that_compute_in_it(monkeypatch):
+    """A T4 would say that it can, and emulate it."""
+    made = []
+
+    class Recorder:
+        def __init__(self, **words):
+            made.append(words["precision"])
+
+        def launch(self):
+            pass
+
+    monkeypatch.setattr(loop, "Fabric", Recorder)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for native in (True, False):
+        answer = lambda including_emulation=True, native=native: native or including_emulation  # noqa: E731
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", answer)
+        for accelerator in ("auto", "cpu"):
+            new_fabric(accelerator)
+    assert made == ["bf16-mixed", "32-true", "32-true", "32-true"]
+
+
+def test_an_evaluation_has_a_score_and_a_loss_is_one_number():
+    data, words = pictures(), {"n": 64, "plan": PLAN}
+    with pytest.raises(ValueError, match='an evaluation that gives right found, wanted "score" among it'):
+        fit(Supervised(model()), make_batch=labelled(data), evaluate=lambda objective: {"right": 1.0}, **words)
+    with pytest.raises(ValueError, match=r"a loss of shape \(16, 2\) found, wanted one number"):
+        fit(torch.nn.Linear(3, 2), make_batch=lambda indices, draws: (torch.rand(16, 3),), **words)

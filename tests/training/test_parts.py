@@ -9,14 +9,17 @@ from timm.optim import param_groups_layer_decay
 from torch import nn
 
 from vit_edu import load_dataset
+from vit_edu.datasets import Dataset
 from vit_edu.models import DINO, MAE, create_model
 from vit_edu.training import (
     Draws,
+    Supervised,
     accuracy,
     add_lora,
     features,
     freeze,
     knn,
+    labelled,
     layers_of,
     linear_probe,
     merge_lora,
@@ -217,8 +220,11 @@ def test_knn_is_a_vote_by_cosine():
         for cosine, label in sorted(cosines, reverse=True)[:4]:
             wanted[label] += math.exp(cosine / 0.1)
         assert votes[i].tolist() == pytest.approx(wanted, rel=1e-4)
+    assert knn(train.double(), labels, test.double(), k=4).dtype == torch.float64
     with pytest.raises(ValueError, match="k=31 for 30 pictures"):
         knn(train, labels, test, k=31)
+    with pytest.raises(ValueError, match=r"temperature=0\.01 found, wanted more than"):
+        knn(train, labels, test, k=3, temperature=0.01)
 
 
 def test_the_probe_is_the_best_linear_layer():
@@ -234,6 +240,42 @@ def test_the_probe_is_the_best_linear_layer():
     gradients = torch.autograd.grad(loss, [weight, bias])
     assert all(gradient.abs().max() < 1e-3 for gradient in gradients)  # nothing is left to gain
     assert accuracy(probe(train), labels) > 0.7
+    with pytest.raises(ValueError, match="features that are no numbers"):
+        linear_probe(train / 0, labels, classes=3)
+
+
+def test_labels_that_cannot_be():
+    """Wherever they are asked for; (N, 1) or one-hot labels would otherwise give an accuracy, and a wrong one."""
+    x = torch.rand(6, 3)
+    uses = [lambda labels: knn(x, labels, x, 2, classes=3), lambda labels: linear_probe(x, labels, classes=3)]
+    uses.append(lambda labels: accuracy(x, labels))
+    images = torch.zeros(6, 3, 4, 4, dtype=torch.uint8)
+    uses.append(lambda labels: labelled(Dataset(images, labels, [""] * 6, ["a", "b", "c"])))
+    for use in uses:
+        use(torch.arange(6) % 3)
+        for labels, found in (
+            (torch.arange(6) - 1, "labels from -1 to 4"),
+            (torch.arange(6) % 4, "labels from 0 to 3 found, wanted 0 to 2"),
+            (torch.zeros(5, dtype=torch.long), r"labels of shape \(5,\)"),
+            (torch.zeros(6, 1, dtype=torch.long), r"labels of shape \(6, 1\)"),
+        ):
+            with pytest.raises(ValueError, match=found):
+                use(labels)
+        with pytest.raises(TypeError, match=r"labels of torch.float32 found, wanted torch.int64"):
+            use(torch.zeros(6))
+    with pytest.raises(ValueError, match="0 pictures"):
+        accuracy(x[:0], torch.zeros(0, dtype=torch.long))
+
+
+def test_a_model_of_other_classes_and_shares_that_are_none():
+    images, targets = torch.rand(2, 3, 16, 16), torch.eye(5)[:2]
+    with pytest.raises(ValueError, match=r"targets of shape \(2, 5\) for logits of shape \(2, 4\) found"):
+        Supervised(vit())(images, targets)
+    with pytest.raises(ValueError, match=r"label_smoothing=1\.5 found"):
+        Supervised(vit(), label_smoothing=1.5)
+    for mixup, cutmix in ((0.7, 0.7), (-0.1, 0.5), (0.5, -0.1)):
+        with pytest.raises(ValueError, match=f"mixup={mixup} with cutmix={cutmix} found"):
+            labelled(load_dataset("photos"), mixup, cutmix)
 
 
 def test_freeze_and_thaw():
@@ -243,8 +285,13 @@ def test_freeze_and_thaw():
     assert all(parameter.requires_grad for parameter in freeze(model, ("",)).parameters())
     pooled = freeze(create_model("vit_tiny_patch16_224", img_size=32, embed_dim=24, depth=1, global_pool="avg"))
     assert {n.split(".")[0] for n, p in pooled.named_parameters() if p.requires_grad} == {"head"}  # and no fc_norm
+    distilled = freeze(create_model("deit_tiny_distilled_patch16_224", img_size=32, embed_dim=24, depth=1))
+    assert {n.split(".")[0] for n, p in distilled.named_parameters() if p.requires_grad} == {"head", "head_dist"}
     with pytest.raises(ValueError, match="no parameter beginning with tail found, wanted some of cls_token"):
         freeze(model, ("tail",))
+    for alone in (lambda: freeze(model, "head"), lambda: add_lora(model, where="qkv")):
+        with pytest.raises(TypeError, match="found, wanted a tuple of names; write"):
+            alone()
 
 
 def test_lora_starts_as_the_model_and_ends_as_one_again():

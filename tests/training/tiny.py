@@ -1,7 +1,6 @@
-"""A run of some seconds, as a program of its own that can be killed: python -m tests.training.tiny FOLDER [--slow]."""
+"""A run of less than a second, for a process of its own that can be killed."""
 
 import json
-import sys
 import time
 from pathlib import Path
 
@@ -48,13 +47,12 @@ def run(folder: Path | None = None, plan: Plan = PLAN, slow: float = 0.0, **word
     return objective.model, history
 
 
-if __name__ == "__main__":
+def main(folder: Path, slow: float = 0.0) -> None:
+    """Trains with a checkpoint at every step; leaves weights and history."""
     torch.set_num_threads(1)
     fabric = new_fabric("cpu")
-    folder, slow = Path(sys.argv[1]), 0.05 if "--slow" in sys.argv else 0.0
     trained, history = run(folder, slow=slow, fabric=fabric, checkpoint_every=0.0)
     if fabric.is_global_zero:
         rows = [{key: row[key] for key in ("step", "loss")} for row in history.rows]
         torch.save(trained.state_dict(), folder / "weights.pt")
         (folder / "history.json").write_text(json.dumps({"rows": rows, "evaluations": history.evaluations}))
-        (folder / "processes").write_text(str(fabric.world_size))

@@ -107,7 +107,8 @@ def live_curve(every: float = 2.0) -> Callable:
 
     def draw(history) -> None:
         nonlocal shown, last
-        if len(history.rows) < 2 or (time.monotonic() - last < every and not history.finished):
+        over = history.finished or history.interrupted
+        if len(history.rows) < 2 or (time.monotonic() - last < every and not over):
             return
         from IPython.display import display
 

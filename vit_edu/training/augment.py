@@ -58,9 +58,8 @@ def jitter(images: Tensor, draws: Draws, strength: float = 0.4, grey: float = 0.
     mean = images.mean(dim=(1, 2, 3), keepdim=True)  # (B, 1, 1, 1)
     images = mean + (images - mean) * contrast
     if images.shape[1] == 3:
-        luma = (images * images.new_tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(
-            dim=1, keepdim=True
-        )  # (B, 1, H, W)
+        red, green, blue = images.split(1, dim=1)
+        luma = 0.299 * red + 0.587 * green + 0.114 * blue  # (B, 1, H, W)
         saturation = saturation.masked_fill(draws.chance(grey)[:, None, None, None], 0.0)
         images = luma + (images - luma) * saturation
     return images.clamp(0, 1)

@@ -8,10 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vit_edu.datasets import Dataset
+from vit_edu.layers.checks import complaint
 from vit_edu.models import tokenize
 
 from .augment import jitter, mix, over_colours, random_crop, to_float
-from .draws import Draws
+from .draws import Draws, sent
 
 MakeBatch = Callable[[Tensor, Draws], tuple]
 
@@ -36,22 +37,41 @@ def in_colour(data: Dataset, img_size: int = 32) -> Dataset:
 def view(data: Dataset, indices: Tensor, draws: Draws, colours: bool = True, **crop) -> Tensor:
     """One random look at each picture, (B, C, H, W) in 0..1: another background where it has alpha, another part, and
     with `colours` others of these. `crop`: the words of random_crop."""
-    images = to_float(data.images[indices].to(draws.device))
+    places = sent(indices, data.images.device)
+    images = to_float(data.images[places].to(draws.device))
     if data.alpha is not None:
-        images = over_colours(images, to_float(data.alpha[indices].to(draws.device)), draws)
+        images = over_colours(images, to_float(data.alpha[places].to(draws.device)), draws)
     images = random_crop(images, draws, **crop)
     return jitter(images, draws) if colours else images
 
 
 def labelled(data: Dataset, mixup: float = 0.0, cutmix: float = 0.0, **look) -> MakeBatch:
-    """For Supervised: images (B, C, H, W), targets (B, classes), mixed with a neighbour where asked; see view."""
+    """For Supervised: images (B, C, H, W), targets (B, classes), mixed with a neighbour where asked; see view.
+
+    Raises ValueError for shares of mixing that are no probability together, and for labels that data.classes lacks.
+    """
+    if min(mixup, cutmix) < 0 or mixup + cutmix > 1:
+        raise complaint(f"{mixup=} with {cutmix=}", "two shares, together at most 1", "change one of the two")
+    check_labels(data.labels, len(data), len(data.classes))
 
     def make(indices: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
         images = centred(view(data, indices, draws, **look))
-        targets = F.one_hot(data.labels[indices].to(draws.device), len(data.classes)).float()
+        labels = data.labels[sent(indices, data.labels.device)].to(draws.device)
+        targets = F.one_hot(labels, len(data.classes)).float()
         return mix(images, targets, draws, mixup, cutmix) if mixup or cutmix else (images, targets)
 
     return make
+
+
+def check_labels(labels: Tensor, n: int, classes: int) -> None:
+    """One a picture, int64 (n,) in 0..classes - 1, else ValueError or TypeError."""
+    if labels.shape != (n,):
+        raise complaint(f"labels of shape {tuple(labels.shape)}", f"({n},), one a picture", "give each picture its own")
+    if labels.dtype != torch.int64:
+        raise complaint(f"labels of {labels.dtype}", "torch.int64", "use labels.long()", TypeError)
+    if n and (labels.min() < 0 or labels.max() >= classes):
+        found = f"labels from {labels.min()} to {labels.max()}"
+        raise complaint(found, f"0 to {classes - 1}, for {classes} classes", "count classes from 0, and all of them")
 
 
 def to_reconstruct(data: Dataset, patches: int) -> MakeBatch:
@@ -79,6 +99,6 @@ def captioned(data: Dataset, context_length: int = 64) -> MakeBatch:
     tokens = tokenize(data.names, context_length)  # (N, L)
 
     def make(indices: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
-        return centred(view(data, indices, draws)), tokens[indices].to(draws.device)
+        return centred(view(data, indices, draws)), sent(tokens[indices], draws.device)
 
     return make

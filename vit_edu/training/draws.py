@@ -6,6 +6,13 @@ import torch
 from torch import Tensor
 
 
+def sent(x: Tensor, device: torch.device | str) -> Tensor:
+    """x, from the CPU, on the device; a GPU gets it in its turn, and nobody waits for what it had to do before."""
+    if torch.device(device).type != "cuda":
+        return x.to(device)
+    return x.pin_memory().to(device, non_blocking=True)
+
+
 class Draws:
     """Uniform numbers for the pictures of one step: everyone draws for the whole batch, and keeps the own rows.
 
@@ -21,7 +28,7 @@ class Draws:
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         """(B, *shape) float32 in [low, high), one row for each picture of this process."""
         numbers = torch.rand(self.batch_size, *shape, generator=self.generator)[self.rows]
-        return (low + (high - low) * numbers).to(self.device)
+        return sent(low + (high - low) * numbers, self.device)
 
     def chance(self, probability: float) -> Tensor:
         """(B,) bool, each True with this probability."""

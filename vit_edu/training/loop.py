@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
-from vit_edu.layers.checks import check_at_least, check_positive, complaint, whole
+from vit_edu.layers.checks import check_at_least, check_choice, check_positive, complaint, whole
 
 from . import state
 from .draws import Draws, epoch_order
@@ -29,10 +29,10 @@ from .optim import adamw, parameter_groups, schedule
 class Plan:
     """How a run goes: how long, how fast, from which seed. `lr` is the highest one.
 
-    With `seconds` the run ends then if `epochs` are not over, and the learning rate falls with the clock. `ema` is the
-    decay of an average of the weights (0: none), which is what is evaluated and kept. `precision` is for the Fabric
-    that fit makes, as Fabric has it; None is bf16-mixed on a GPU and 32-true elsewhere. Raises ValueError for numbers
-    that make no run.
+    With `seconds` of training (evaluations do not count) the run ends if `epochs` are not over, and the learning rate
+    falls with the clock. `ema` is the decay of an average of the weights (0: none), which is what is evaluated and
+    kept. `precision`, "32-true" or "bf16-mixed", is for the Fabric that fit makes; None is bf16-mixed on a GPU that
+    computes in it and 32-true elsewhere. Raises ValueError for numbers that make no run.
     """
 
     epochs: float = 10
@@ -54,9 +54,14 @@ class Plan:
         check_positive(epochs=self.epochs, lr=self.lr, layer_decay=self.layer_decay, clip_grad=self.clip_grad)
         if self.seconds is not None:
             check_positive(seconds=self.seconds)
-        for name, value in {"warmup": self.warmup, "ema": self.ema, "weight_decay": self.weight_decay}.items():
-            if not 0 <= value < 1:
+        if not isinstance(self.betas, tuple | list) or len(self.betas) != 2:
+            raise complaint(f"betas={self.betas!r}", "two numbers", "the usual ones are (0.9, 0.999)")
+        shares = {"warmup": self.warmup, "ema": self.ema, "weight_decay": self.weight_decay}
+        for name, value in {**shares, "betas[0]": self.betas[0], "betas[1]": self.betas[1]}.items():
+            if not isinstance(value, int | float) or not 0 <= value < 1:
                 raise complaint(f"{name}={value!r}", "a number from 0 to below 1", f"change {name}")
+        if self.precision is not None:
+            check_choice("precision", self.precision, ["32-true", "bf16-mixed"])
         if not (whole(self.seed) and 0 <= self.seed < 2**31):
             raise complaint(f"seed={self.seed!r}", "a whole number from 0 to 2**31 - 1", "change seed")
 
@@ -83,12 +88,13 @@ class History:
 def new_fabric(accelerator: str = "auto", precision: str | None = None) -> Fabric:
     """Fabric on the GPU where there is one; under torchrun with as many processes as that has started."""
     gpu = accelerator in ("auto", "cuda", "gpu") and torch.cuda.is_available()
+    half = gpu and torch.cuda.is_bf16_supported(including_emulation=False)  # a T4 would only emulate it, slowly
     processes, nodes = (int(os.environ.get(name, 1)) for name in ("LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE"))
     fabric = Fabric(
         accelerator=accelerator,
         devices=processes,
         num_nodes=nodes,
-        precision=precision or ("bf16-mixed" if gpu else "32-true"),
+        precision=precision or ("bf16-mixed" if half else "32-true"),
     )
     fabric.launch()
     return fabric
@@ -110,15 +116,15 @@ def fit(
 
     make_batch gets indices (B,) int64 on the CPU and gives tensors on draws.device, as those of batches.py do.
 
-    `evaluate(module)` is asked plan.evaluations times; the weights with the highest "score" are kept at the end. With a
-    `folder` the run leaves a checkpoint there every so many seconds, and a run that was killed goes on from it, to the
-    same figures. Ctrl-C, or the notebook's stop button, ends a run in good order. A module with
+    `evaluate(module)` is asked plan.evaluations times, evenly, the last time at the end; the weights with the highest
+    "score" are kept. With a `folder` the run leaves a checkpoint there every so many seconds, and a run that was killed
+    goes on from it, to the same figures. Ctrl-C, or the notebook's stop button, ends a run in good order. A module with
     `after_step(progress, fabric)` has that called behind every step. Every step seeds torch's generator.
     Several processes share a batch and end as one would, but for rounding and for what draws or averages over the own
     part of it: drop path and batch norm.
     Raises ValueError for a batch that is larger than the set or no multiple of the processes, and for a folder that is
     another run's; OSError for one that can't be written; FloatingPointError with what to do where the loss is no number
-    (the best weights are in the module then).
+    (the best weights that were evaluated are in the module then).
     """
     fabric = fabric or new_fabric(precision=plan.precision)
     rows = _own_rows(plan.batch_size, n, fabric)
@@ -128,17 +134,16 @@ def fit(
     run = state.Run(module, optimizer, average, History(), folder, fabric)
     run.resume(plan, n)
     history, an_epoch = run.history, n // plan.batch_size
-    if history.finished:
-        run.keep_best()
-        run.unlock()
-        return history
     steps = max(1, round(plan.epochs * an_epoch))
-    due = {round(steps * (i + 1) / plan.evaluations) for i in range(plan.evaluations)} if evaluate else set()
+
+    def done() -> float:  # the share of the run that is over
+        return max(history.steps / steps, history.seconds / (plan.seconds or math.inf))
+
     started, saved = time.monotonic() - history.seconds, time.monotonic()
     total = steps if plan.seconds is None else None
     bar = tqdm(total=total, initial=history.steps, desc="training", unit="step", disable=not fabric.is_global_zero)
     try:
-        while history.steps < steps and (plan.seconds is None or history.seconds < plan.seconds):
+        while done() < 1:
             progress = (history.steps + 0.5) / steps if plan.seconds is None else history.seconds / plan.seconds
             for group in optimizer.param_groups:
                 group["lr"] = plan.lr * group["lr_scale"] * schedule(progress, plan.warmup)
@@ -150,6 +155,9 @@ def fit(
             module.train()
             loss = wrapped(*make_batch(batch[rows], draws))
             loss = loss[0] if isinstance(loss, tuple) else loss
+            if loss.ndim:
+                remedy = "take the mean in the module's forward; a model learns inside Supervised(model)"
+                raise complaint(f"a loss of shape {tuple(loss.shape)}", "one number, ()", remedy)
             fabric.backward(loss)
             norm = fabric.clip_gradients(wrapped, optimizer, max_norm=plan.clip_grad, error_if_nonfinite=False)
             optimizer.step()
@@ -166,21 +174,20 @@ def fit(
             run.losses.append(loss.detach())
             run.norm = norm
             bar.update()
-            if len(run.losses) == 20 or history.steps == steps or history.steps in due:
+            due = evaluate and len(history.evaluations) < int(done() * plan.evaluations)
+            if len(run.losses) == 20 or due or done() >= 1:
                 _report(run)
                 bar.set_postfix(loss=f"{history.rows[-1]['loss']:.4g}")
                 if on_report and fabric.is_global_zero:
                     on_report(history)
-            if history.steps in due:
+            if due:
+                paused = time.monotonic()
                 run.evaluate(evaluate)
+                started += time.monotonic() - paused
             if folder and time.monotonic() - saved > checkpoint_every:
                 check_number(history.steps, loss.item(), norm.item())
                 run.save(plan, n)
                 saved = time.monotonic()
-        if run.losses:  # the seconds are over
-            _report(run)
-        if evaluate and history.steps not in due:
-            run.evaluate(evaluate)
         history.finished = True
         if folder:
             run.save(plan, n)

@@ -7,18 +7,30 @@ import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from vit_edu.layers.checks import complaint
 from vit_edu.models import CLIP, DINO, clip_loss
 
 
 class Supervised(nn.Module):
-    """Cross entropy: float images (B, C, H, W), targets (B,) int64 or (B, classes) float -> ()."""
+    """Cross entropy: float images (B, C, H, W), targets (B,) int64 or (B, classes) float -> ().
+
+    Raises ValueError for targets of another number of classes than the model has.
+    """
 
     def __init__(self, model: nn.Module, label_smoothing: float = 0.0):
         super().__init__()
+        if not 0 <= label_smoothing < 1:
+            raise complaint(f"{label_smoothing=}", "a share from 0 to below 1", "0.1 is the usual one")
         self.model, self.label_smoothing = model, label_smoothing
 
     def forward(self, images: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(self.model(images).float(), targets, label_smoothing=self.label_smoothing)
+        logits = self.model(images).float()  # (B, classes)
+        if targets.shape not in (logits.shape, logits.shape[:1]):
+            found = f"targets of shape {tuple(targets.shape)} for logits of shape {tuple(logits.shape)}"
+            raise complaint(
+                found, "one class, or one share for each class, a picture", "see to the model's num_classes"
+            )
+        return F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
 
 
 class SelfDistillation(nn.Module):

@@ -1,10 +1,10 @@
 """What a run must not lose: a checkpoint that survives being killed, and the best weights so far."""
 
 import contextlib
-import copy
 import dataclasses
 import math
 import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,8 +20,7 @@ FILE = "run.pt"
 
 def _score(figures: dict[str, float]) -> float:
     """What the best has most of; no number is the least."""
-    score = figures.get("score", 0.0)
-    return -math.inf if math.isnan(score) else score
+    return -math.inf if math.isnan(figures["score"]) else figures["score"]
 
 
 class Run:
@@ -37,12 +36,15 @@ class Run:
 
     def _lock(self) -> FileLock:
         """The folder, and it is this run's alone; the system takes the lock from a process that is killed."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder / "run.lock", timeout=0)
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
             lock.acquire()
         except Timeout:
             raise complaint(f"another run in {self.folder}", "a folder of its own", "wait, or choose another") from None
+        except OSError as error:
+            found = f"{self.folder}, where nothing can be written ({error.strerror}),"
+            raise complaint(found, "a folder for checkpoints", "choose another", OSError) from error
         return lock
 
     def unlock(self) -> None:
@@ -58,7 +60,11 @@ class Run:
         """One entry in the history; the weights are remembered if their score is the highest so far."""
         self.weights.eval()
         with torch.no_grad():
-            figures = {"step": self.history.steps} | {name: float(x) for name, x in evaluate(self.weights).items()}
+            figures = {name: float(x) for name, x in evaluate(self.weights).items()}
+        if "score" not in figures:
+            found = f"an evaluation that gives {', '.join(figures) or 'nothing'}"
+            raise complaint(found, '"score" among it, the higher the better', "name one figure so")
+        figures = {"step": self.history.steps} | figures
         self.history.evaluations.append(figures)
         if self.history.best is None or _score(figures) >= _score(self.history.best):
             self.best = {name: x.detach().clone() for name, x in self.weights.state_dict().items()}
@@ -103,21 +109,32 @@ class Run:
         path = self.folder and self.folder / FILE
         if not path or not path.exists():
             return
+        remedy = f"delete {path} to start anew"
         try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-            theirs = {name: content["run"][name] for name in ("plan", "pictures", "weights", "learning")}
+            content = _whole(path)
+            other = [name for name, mine in self._about(plan, n).items() if content["run"][name] != mine]
+            if not other:
+                self._take_up(content)
         except Exception as error:
             self.unlock()
-            remedy = f"delete {path} to start anew"
             raise complaint(f"{path.name}, broken,", "a checkpoint of this run", remedy) from error
-        if other := [name for name, mine in self._about(plan, n).items() if theirs[name] != mine]:
+        if other:
             self.unlock()
-            remedy = f"delete {path} to start anew, or give each run a folder of its own"
-            raise complaint(f"a checkpoint of another run (its {' and '.join(other)})", "this run's own", remedy)
+            found, remedy = f"its {' and '.join(other)}", f"{remedy}, or give each run a folder of its own"
+            raise complaint(f"a checkpoint of another run ({found})", "this run's own", remedy)
+
+    def _take_up(self, content: dict) -> None:
         self.module.load_state_dict(content["module"])
         self.optimizer.load_state_dict(content["optimizer"])
         if self.average:
             self.average.load_state_dict(content["average"])
         self.best, self.losses = content["best"], [loss.to(self.fabric.device) for loss in content["losses"]]
-        for name, value in content["history"].items():
-            setattr(self.history, name, copy.copy(value))
+        self.history = type(self.history)(**content["history"])
+
+
+def _whole(path: Path) -> dict:
+    """What save wrote. torch.load itself passes over a wrong checksum, and a flipped bit would be trained on."""
+    with zipfile.ZipFile(path) as file:
+        if damaged := file.testzip():
+            raise ValueError(f"{damaged} is not what was written")
+    return torch.load(path, map_location="cpu", weights_only=True)

@@ -9,14 +9,19 @@ from torch import Tensor, nn
 from vit_edu.layers.checks import check_at_least, complaint
 from vit_edu.models import SwinTransformer
 
+from .batches import check_labels
 
-def freeze(model: nn.Module, but: tuple[str, ...] = ("head", "fc")) -> nn.Module:
+HEADS = ("head", "head_dist", "fc")  # as the kit's models call them
+
+
+def freeze(model: nn.Module, but: tuple[str, ...] = HEADS) -> nn.Module:
     """Only the parts named in `but` learn from here on; returns the model.
 
     freeze(model) leaves the head to train, freeze(model, ("blocks.10", "blocks.11", "norm", "head")) the last blocks as
     well, freeze(model, ("",)) thaws all. Batch norms still count their statistics in train mode. Raises ValueError
-    where no parameter is left.
+    where no parameter is left, TypeError for a name that stands alone.
     """
+    _check_names(but=but)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(_inside(name, but))
     if not any(parameter.requires_grad for parameter in model.parameters()):
@@ -46,16 +51,20 @@ def knn(
 ) -> Tensor:
     """The weighted vote of the k nearest by cosine (Wu et al. 2018, as DINO): features (N, C), (M, C) -> (M, classes).
 
-    A neighbour of cosine s has exp(s / temperature) votes for its label. Raises ValueError for k above N.
+    A neighbour of cosine s has exp(s / temperature) votes for its label. Raises ValueError for k above N, for labels
+    that are not of these classes, and for a temperature at which votes are infinite.
     """
     check_at_least(1, k=k)
     if k > len(train):
         raise complaint(f"k={k} for {len(train)} pictures", "at most as many", "change k")
+    if not temperature > 0.0125:  # exp(1 / 0.0125) is a float32, exp(1 / 0.01) is none
+        raise complaint(f"{temperature=}", "more than 0.0125", "0.07 is the published one")
+    classes = classes or int(labels.max()) + 1
+    check_labels(labels, len(train), classes)
     train, test = F.normalize(train, dim=1), F.normalize(test, dim=1)
     similarity, nearest = (test @ train.T).topk(k, dim=1)  # (M, k) each
     votes = (similarity / temperature).exp()
-    classes = classes or int(labels.max()) + 1
-    return torch.zeros(len(test), classes, device=test.device).scatter_add_(1, labels[nearest], votes)
+    return votes.new_zeros(len(test), classes).scatter_add_(1, labels[nearest], votes)
 
 
 def linear_probe(train: Tensor, labels: Tensor, classes: int, decay: float = 1e-3, steps: int = 200) -> nn.Linear:
@@ -63,9 +72,13 @@ def linear_probe(train: Tensor, labels: Tensor, classes: int, decay: float = 1e-
 
     It is found on features of mean 0 and deviation 1, and these are then part of the layer. The loss is convex, so
     there is no learning rate to choose. As model.head it is where fine-tuning begins best (Kumar et al. 2022).
+    Raises ValueError for labels that are not of these classes, and for features that are no numbers.
     """
+    check_labels(labels, len(train), classes)
+    if not train.isfinite().all():
+        raise complaint("features that are no numbers", "finite ones", "see to the model that gave them")
     mean, std = train.mean(dim=0), train.std(dim=0, correction=0) + 1e-6
-    layer = nn.Linear(train.shape[1], classes, device=train.device)
+    layer = nn.Linear(train.shape[1], classes, device=train.device, dtype=train.dtype)
     nn.init.zeros_(layer.weight), nn.init.zeros_(layer.bias)
     optimizer = torch.optim.LBFGS(layer.parameters(), max_iter=steps, line_search_fn="strong_wolfe")
     x = (train - mean) / std
@@ -86,7 +99,10 @@ def linear_probe(train: Tensor, labels: Tensor, classes: int, decay: float = 1e-
 
 
 def accuracy(scores: Tensor, labels: Tensor) -> float:
-    """The share of rows (N, classes) whose largest is the label (N,)."""
+    """The share of rows (N, classes) whose largest is the label (N,). Raises ValueError for no rows or wrong labels."""
+    if not len(scores):
+        raise complaint("0 pictures", "1 or more", "a share of none is no number")
+    check_labels(labels, len(scores), scores.shape[1])
     return (scores.argmax(dim=1) == labels).float().mean().item()
 
 
@@ -112,12 +128,16 @@ class LoRALinear(nn.Module):
 
 
 def add_lora(model: nn.Module, rank: int = 4, alpha: float = 8.0, where: tuple[str, ...] = ("qkv",)) -> nn.Module:
-    """LoRA in every linear layer of one of these names; all else is frozen but for the head. Returns the model."""
+    """LoRA in every linear layer of one of these names; all else is frozen but for the head. Returns the model.
+
+    Raises ValueError where there is no such layer, TypeError for a name that stands alone.
+    """
+    _check_names(where=where)
     _replace(
         model, lambda name, part: isinstance(part, nn.Linear) and name in where, lambda x: LoRALinear(x, rank, alpha)
     )
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(_inside(name, ("head", "fc")) or name.endswith((".down", ".up")))
+        parameter.requires_grad_(_inside(name, HEADS) or name.endswith((".down", ".up")))
     return model
 
 
@@ -125,6 +145,13 @@ def merge_lora(model: nn.Module) -> nn.Module:
     """Every LoRALinear as the plain layer it was, with what it learned inside. Returns the model."""
     _replace(model, lambda name, part: isinstance(part, LoRALinear), lambda x: x.merged())
     return model.requires_grad_(True)
+
+
+def _check_names(**names: tuple[str, ...]) -> None:
+    """Not one string, whose letters would be taken for names, else TypeError."""
+    for word, given in names.items():
+        if isinstance(given, str):
+            raise complaint(f"{word}={given!r}", "a tuple of names", f"write {word}=({given!r},)", TypeError)
 
 
 def _inside(name: str, parts: tuple[str, ...]) -> bool:
