@@ -120,6 +120,8 @@ def test_names_and_texts_are_shown_and_never_run(here, hand_in, tmp_path):
         hand_in(name.replace("/", "∕"), lesson(answers=SHORT, attention=body(wild)))
     hand_in(".ipynb_checkpoints/hidden-checkpoint.ipynb", lesson())
     hand_in("notes.txt", b"no notebook")
+    hand_in("B.IPYNB", lesson(answers=SHORT))
+    hand_in("B.ipynb", lesson(answers=SHORT, attention="attention = 3"))
     os.symlink("/nowhere", tmp_path / "class" / "dangling.ipynb")
     os.symlink("/etc/passwd", tmp_path / "class" / "link.ipynb")
     os.mkdir(tmp_path / "class" / "folder.ipynb")
@@ -128,6 +130,7 @@ def test_names_and_texts_are_shown_and_never_run(here, hand_in, tmp_path):
     assert grade(tmp_path) == 0
     found = marks(tmp_path)
     assert "'=cmd|' ∕C calc'!A0" in found and "\\udcff" in found and "hidden-checkpoint" not in str(found)
+    assert (found["B.IPYNB"]["points"], found["B"]["points"]) == ("5", "2")
     assert found["link"]["points"] == "0" and not [name for name in found if name.startswith(("=", "+", "@"))]
     pages = [tmp_path / "out" / "index.html", *(tmp_path / "out" / "learners").iterdir()]
     assert len(pages) == 1 + len(found)

@@ -117,6 +117,9 @@ HARMLESS = {
         "k,", "k: No,"
     ),
     "seeds": body("torch.manual_seed(3)"),
+    "what a notebook has": body("display(q, k)\nget_ipython()"),
+    "what has been waited for": body("q = q * one", first="async def f(): return 1\none = await f()"),
+    "a picture": body("plt.plot([1])\nplt.show()", first="import matplotlib.pyplot as plt"),
     "standard output closed": body("import sys\nsys.stdout.close()"),
 }
 

@@ -49,6 +49,14 @@ RIGHT_ONES = {
         CHECK,
     ],
     "inside an if": ["if True:\n    " + COST.strip().replace("\n", "\n    "), CHECK],
+    "with its check inside a try": [
+        "try:\n    " + (COST + CHECK).strip().replace("\n", "\n    ") + "\nexcept NameError:\n    pass"
+    ],
+    "checked by a function": [
+        COST,
+        "def go():\n    return vit_edu.check('attention_cost', attention_cost)",
+        "attention_cost = go()",
+    ],
     "inside a try": [
         "try:\n    import nothing_of_the_kind\nexcept ImportError:\n    factor = 2",
         COST.replace("2 *", "factor *", 1),
@@ -66,6 +74,11 @@ RIGHT_ONES = {
         "for i in (2, 3):\n    n.append(i)",
         COST.replace("2 * num", "n[0] * num"),
     ],
+    "a list that a function fills": [
+        "n = []\ndef fill(x): x.append(2)\nfill(n)",
+        COST.replace("2 * num", "n[0] * num"),
+    ],
+    "an attribute that is set": ["class N: pass\nsetattr(N, 'two', 2)", COST.replace("2 * num", "N.two * num")],
     "a decorator": ["import functools", "@functools.lru_cache\n" + COST.strip(), CHECK],
     "global": [
         "def define():\n    global attention_cost\n    " + COST.strip().replace("\n", "\n    "),
@@ -95,6 +108,9 @@ RIGHT_ONES = {
     "%%capture": ["%%capture output\n" + COST, CHECK],
     "line magics": ["%matplotlib inline\n!pip install x\nfiles = !ls\nt = %time 3\ntorch?\n?torch\n" + COST, CHECK],
     "a magic in an if": ["if True:\n    %matplotlib inline\n" + COST, CHECK],
+    "a line with %time": ["%time two = 2", COST.replace("2 * num", "two * num")],
+    "a shell's long line": ["!pip install x \\\n    y\n" + COST, CHECK],
+    "magics inside": [COST.replace("    return", "    !ls\n    files = !ls\n    return"), CHECK],
     "no magic": ["x = (7\n% 5)\ny = '''\n%%time\n'''\n" + COST.replace("2 * num", "x * num"), CHECK],
     "another language": ["%%bash\necho def attention_cost", COST],
     "Greek": [COST.replace("num_tokens", "ν").replace("dim", "δ"), CHECK],

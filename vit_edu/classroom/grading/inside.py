@@ -7,6 +7,8 @@ the reply.
 
 import __future__
 
+import ast
+import asyncio
 import builtins
 import linecache
 import os
@@ -32,6 +34,7 @@ from vit_edu.exercises.trial import AnswerError, float_tensors, map_tensors, mes
 FILE = "answer"  # what a traceback calls the learner's code
 # No answer could import these: matplotlib writes a file at first, and the exercises' files will be closed.
 EARLY = "plots", "exercises.kept", "exercises.report"
+NOTEBOOK = {"__name__": "__main__", "display": lambda *_, **__: None, "get_ipython": lambda: None}  # is there already
 FUTURE = sum(getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
 
 
@@ -110,14 +113,14 @@ def answer(control: socket.socket, own: int, seconds: int) -> None:
 def define(task: dict):
     """The learner's answer: the code has run, and other exercises' names that are the kit's stand for the kit's."""
     references = {name: ALL[exercise].reference for name, exercise in task["references"].items()}
-    namespace = {"__name__": "__main__"} | references
-    flags = 0
+    namespace, flags = NOTEBOOK | references, 0
     for number, piece in enumerate(task["code"]):
         file = f"{FILE} {number}"
         linecache.cache[file] = len(piece), None, piece.splitlines(keepends=True), file
-        code = compile(piece, file, "exec", flags, dont_inherit=True)
+        code = compile(piece, file, "exec", flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
         flags |= code.co_flags & FUTURE  # as in a notebook: from __future__ import annotations holds for later cells
-        exec(code, namespace)
+        if waits := eval(code, namespace):
+            asyncio.run(waits)
         namespace |= references
     mine = namespace[task["name"]]
     if not callable(mine):

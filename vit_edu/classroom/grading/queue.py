@@ -22,6 +22,7 @@ from vit_edu.classroom.grading.sandbox import Sandbox, protection, walls
 from vit_edu.classroom.grading.submission import LARGEST
 
 IN_FLIGHT, BYTES = 64, 200_000_000  # notebooks that are read ahead, and how large they may be together
+SUFFIX = ".ipynb"
 DEATHS = 3  # of graders, before it is given up
 _own = threading.local()
 
@@ -45,13 +46,13 @@ def find(paths: Iterable[Path]) -> list[tuple[str, Path]]:
     for path in map(Path.absolute, paths):
         if not path.exists():
             raise FileNotFoundError(f"{path} is not there.")
-        inside = sorted(path.rglob("*.ipynb")) if path.is_dir() else [path]
+        inside = [p for p in sorted(path.rglob("*")) if p.suffix.lower() == SUFFIX] if path.is_dir() else [path]
         found += [p for p in inside if p.is_file() and (p == path or not _hidden(p.relative_to(path)))]
     found = list(dict.fromkeys(found))
     if not found:
         raise ValueError("No notebook (*.ipynb) was found; name a folder or files.")
     top = Path(os.path.commonpath([p.parent for p in found]))
-    names = [p.relative_to(top).with_suffix("").parts for p in found]
+    names = [p.relative_to(top).with_name(p.name.removesuffix(SUFFIX) or p.name).parts for p in found]
     while len(names) > 1 and len({parts[-1] for parts in names}) == 1 and all(len(parts) > 1 for parts in names):
         names = [parts[:-1] for parts in names]  # alice/02/02.ipynb, bob/02/02.ipynb: the folder is the name
     return sorted(zip((_readable("/".join(parts)) for parts in names), found, strict=True))

@@ -18,6 +18,8 @@ PARTS = 5_000_000  # lists and objects in it: an empty one takes twenty times th
 LONGEST = 500_000  # characters of code; a lesson has 25,000
 MOST = 5_000  # statements
 ASKED = {"check", "target"}  # what they give back is the answer that went in, or the kit's
+# A line, and what its backslashes join to it.
+MAGIC = re.compile(r"^([ \t]*)(?:(?:[\w, ]+=\s*)?[%!](?:.*\\\n)*.*|\?.*|[\w.]+\?+[ \t]*$)", re.MULTILINE)
 IN_PYTHON = ("%%time", "%%capture", "%%prun")  # cell magics whose body is run as it stands
 
 
@@ -32,9 +34,10 @@ class Statement:
     source: str
     binds: set[str]
     reads: set[str]
-    calls: set[str]  # print of print(x), and sizes. of sizes.append(3)
+    calls: dict[str, set[str]]  # print: {x} of print(x), and sizes.: {x} of sizes.append(x)
     defines: bool  # functions in it bind names of the module
-    checks: dict[str, str] = field(default_factory=dict)  # exercise -> what is handed over to its check
+    checks: dict[str, str]  # exercise -> what is handed over to its check
+    plain: bool  # no other statements stand in it
 
 
 @dataclass
@@ -78,12 +81,16 @@ def read(content: bytes) -> Submission:
 
 
 def _calls_that_bind(statements: list[Statement]) -> None:
-    """sizes.append(3) changes sizes, and define() binds what define declares global; torch.save(x) changes nothing."""
+    """sizes.append(3) changes sizes, and so may fill(sizes) of the learner's own fill, where sizes is no function;
+    define() binds what define declares global; torch.save(x) changes nothing."""
     imported = {f"{name}." for s in statements if s.source.startswith(("import ", "from ")) for name in s.binds}
     defining = {name for s in statements if s.defines for name in s.binds}
+    functions = {"setattr"} | {name for s in statements if not s.plain for name in s.binds}
     for statement in statements:
-        changed = {name[:-1] for name in statement.calls - imported if name.endswith(".")}
-        statement.binds |= changed | (statement.calls & defining)
+        changed = {name[:-1] for name in statement.calls.keys() - imported if name.endswith(".")}
+        for name in statement.calls.keys() & functions:
+            changed |= statement.calls[name] if name == "setattr" else statement.calls[name] - functions
+        statement.binds |= (changed | (statement.calls.keys() & defining)) - {""}
 
 
 def _parsed(text: str) -> ast.Module:
@@ -100,7 +107,8 @@ def without_magics(text: str) -> str:
     lines = textwrap.dedent(text).lstrip("\n").split("\n")
     if lines[0].startswith("%%"):
         lines = ["", *lines[1:]] if lines[0].startswith(IN_PYTHON) and not lines[0].startswith("%%timeit") else []
-    return "\n".join(re.sub(r"^(\s*)(([\w, ]+=\s*)?[%!]|\?|[\w.]+\?+\s*$).*", r"\1pass", line) for line in lines)
+    code = re.sub(r"^([ \t]*)%time[ \t]+", r"\1", "\n".join(lines), flags=re.MULTILINE)
+    return MAGIC.sub(lambda found: found[1] + "pass" + "\n" * found[0].count("\n"), code)
 
 
 def _one_by_one(nodes: list[ast.stmt]) -> Iterator[ast.stmt]:
@@ -113,7 +121,10 @@ def _one_by_one(nodes: list[ast.stmt]) -> Iterator[ast.stmt]:
 
 
 def _statement(node: ast.stmt) -> Statement:
-    source = ast.unparse(node)
+    plain, checks, calls = not hasattr(node, "body"), {}, {}
+    for part in _run_at_once(node):
+        checks |= _checked(part) if isinstance(part, ast.Call) else {}
+    source = ast.unparse(node if plain else _Answered().visit(node))
     table = symtable.symtable(source, "", "exec")
     binds = {s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported() or s.is_namespace()}
     reads = set(_read(table))
@@ -123,16 +134,22 @@ def _statement(node: ast.stmt) -> Statement:
         binds |= declared
     if isinstance(node, ast.ImportFrom) and (node.names[0].name == "*" or node.module == "__future__"):
         binds.add("*")
-    checks, calls = {}, set()
     for part in _run_at_once(node):
         if isinstance(part, (ast.Attribute, ast.Subscript)) and not isinstance(part.ctx, ast.Load):
             binds.add(_root(part))  # Block.forward = ..., settings["eps"] = ...
         if isinstance(part, ast.Expr) and isinstance(part.value, ast.Call):
             function = part.value.func
-            calls.add(_root(function) + "." * isinstance(function, ast.Attribute))
-        if isinstance(part, ast.Call):
-            checks |= _checked(part)
-    return Statement(source, binds - {""}, reads, calls - {"", "."}, bool(declared), checks)
+            name = _root(function) + "." * isinstance(function, ast.Attribute)
+            calls.setdefault(name, set()).update(map(_root, part.value.args))
+    return Statement(source, binds - {""}, reads, calls, bool(declared), checks, plain)
+
+
+class _Answered(ast.NodeTransformer):
+    """In the place of a check inside another statement stands what was handed over to it."""
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        self.generic_visit(node)
+        return node.args[1] if _checked(node) and len(node.args) == 2 else node
 
 
 def _run_at_once(node: ast.AST) -> Iterator[ast.AST]:
@@ -187,10 +204,10 @@ def answers(submission: Submission, exercise: str, name: str, given: Iterable[st
         handed = _statement(ast.parse(f"{name} = {handed_over}").body[0])  # under another name, or as a lambda
         if handed.reads <= {bound for s in every[:last] for bound in s.binds} | set(dir(builtins)):
             tried.append([*every[:last], handed])
-    tried += [every[:last], every]
+    tried += [every[: last + 1], every]
     seen = []
     for known in tried:
-        statements = [s for s in known if not s.checks]
+        statements = [s for s in known if not (s.plain and s.checks)]
         code = [s.source for s in _needed(statements, name, given)] if any(name in s.binds for s in statements) else []
         if code and code not in seen:
             seen.append(code)
