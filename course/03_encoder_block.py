@@ -108,11 +108,12 @@ def who_is_like(patch):
 
 
 titles = ["asks", "embedded", *(f"after block {i}" for i in range(4))]
-plots.plot_images(who_is_like(47) + who_is_like(27), titles=titles * 2, columns=6)
+plots.plot_images(who_is_like(49) + who_is_like(0), titles=titles * 2, columns=6)
 
 # %% [markdown]
-# The heart finds the hearts at once: colour is enough. The eye has to wait. At first it is like the whole face; block by
-# block the other eye stands out and the rest falls back.
+# The heart finds the hearts at once: colour is enough. Block by block the face falls back. The white corner goes the
+# other way. At first it is like the rim and nothing else; in the last blocks it grows a little like the face. It has no
+# pixel of one: that it can only have heard.
 
 # %% [markdown]
 # ## Why add?
@@ -247,7 +248,7 @@ class LayerNorm(nn.Module):
 # ## The MLP: each token thinks for itself
 #
 # Attention moves things *between* tokens, and for given weights it is linear. Something has to work *on* a token, and
-# bend. That is the **MLP**: out to four times the width, a bend, and back.
+# bend. That is the **MLP**: out to four times the width, a bend (the *activation function*), and back.
 #
 # The bend is **GELU**, x · Φ(x), where Φ(x) is the probability that a normal number is below x. It is a soft ReLU.
 # Two approximations of GELU are common; drawn here they would lie on its line.
@@ -392,7 +393,7 @@ for name, changed in changes.items():
     print(f"{name:17}: off by {off:.4%}, recognised {recognised(found):.0%}")
 
 # %% [markdown]
-# The first two change no verdict here, and still two programs that should agree do not. Use the order and the
+# The first three change no verdict here, and still two programs that should agree do not. Use the order and the
 # constants that the weights were trained with.
 
 # %% [markdown]
@@ -432,7 +433,7 @@ plots.plot_curves(range(33), curves, xlabel="block", ylabel="spread of the strea
 # With pre-norm the stream grows, since nobody norms it on the way; that is why a ViT ends in one more `norm`. With
 # post-norm it is brought back to 1 after every addition, so nothing of the input flows past unchanged.
 #
-# And the way back? Here is the gradient at the *last* block's `mlp.fc1`, for stacks of different depth.
+# And the way back? Here is the gradient at the *last* block's `mlp.fc2`, for stacks of different depth.
 
 # %%
 depths, curves = [1, 2, 4, 8, 16, 32], {name: [] for name in kinds}
@@ -445,19 +446,19 @@ for name, kind in kinds.items():
             x = blocks(torch.randn(16, 16, 64))
             x = F.layer_norm(x, (64,)) if name == "pre-norm" else x
             loss = F.cross_entropy(head(x[:, 0]), torch.arange(16) % 10)
-            weight = dict(blocks[-1].named_parameters())["mlp.fc1.weight"]
+            weight = dict(blocks[-1].named_parameters())["mlp.fc2.weight"]
             sizes.append(torch.autograd.grad(loss, weight)[0].norm().item())
         curves[name].append(sizes)
 plots.plot_curves(depths, curves, xlabel="depth", ylabel="gradient at the last block", log=True)
 
 # %% [markdown]
 # In a deep pre-norm stack each block is one voice among many, and its gradient is small; with post-norm the last block
-# is told to change as much as if it were alone. (Xiong et al. 2020, theorem 1: of the order of 1/√L for L layers with
-# pre-norm, and no such factor with post-norm.) Large first steps at a random model do harm, so post-norm wants a
-# **warm-up**: small steps first.
+# is told to change as much as if it were alone. (Xiong et al. 2020, theorem 1, bound the gradient of this matrix: for L
+# layers by the order of 1/√L with pre-norm, and without such a factor with post-norm.) Large first steps at a random
+# model do harm, so post-norm wants a **warm-up**: small steps first.
 #
-# A small race shows it: 12 blocks, narrow, on Fashion-MNIST, once without warm-up for both, once with it for post-norm.
-# (With the kit's parts, which are quick whatever way you wrote yours.)
+# A small race shows it: 12 blocks, narrow, on Fashion-MNIST (grey pictures of clothes, in ten classes), once without
+# warm-up for both, once with it for post-norm. (With the kit's parts, which are quick whatever way you wrote yours.)
 
 # %%
 fashion = vit_edu.load_dataset("fashion")
@@ -763,8 +764,8 @@ plots.plot_images(torch.cat(list(rows.values())), titles=titles, columns=len(few
 #   the same line in its attention](https://github.com/Howuhh/faster-trajectory-transformer/issues/3): a fix would have
 #   broken all its checkpoints.
 # - **The paper says post, the code says pre.** Readers of *The Annotated Transformer* have [asked for
-#   years](https://github.com/harvardnlp/annotated-transformer/issues/13). The authors of the original had changed
-#   their program and not their paper.
+#   years](https://github.com/harvardnlp/annotated-transformer/issues/13). The authors of the original [had changed
+#   their program](https://github.com/harvardnlp/annotated-transformer/issues/92), and not their paper.
 # - **eps and the width of the MLP.** A ViT could not read published weights until its MLP was four times wide and its
 #   [eps that of the authors](https://github.com/kornia/kornia/pull/2786).
 # - **One drop rate for all blocks.** A widely used Swin had [the same rate at every

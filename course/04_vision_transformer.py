@@ -34,8 +34,8 @@
 # %% [markdown]
 # ## The real thing
 #
-# The kit brings a small ViT along. It has learned to tell eight groups of emoji apart, from drawings of five houses.
-# Here it looks at a sixth house's, whose style it has never seen.
+# The kit brings a small ViT along. It has learned to tell eight groups of emoji apart, from drawings in five styles.
+# Here it looks at a sixth style, which it has never seen.
 
 # %%
 import time
@@ -127,12 +127,12 @@ print("the class token is the same for all pictures:", torch.equal(z[0, 0], z[7,
 
 # %% [markdown]
 # One block, and the class token has begun to know its picture. It has no pixels of its own: all that it knows, it has
-# fetched by attention. So nobody need read the patches at the end: equation 4 takes the class token alone, row 0, and
-# norms it.
+# fetched by attention. So nobody need read the patches at the end: **equation 4** takes the class token alone, row 0,
+# and norms it.
 #
-# $$\textbf{Equation 4}\qquad y = \operatorname{LN}(z_L^0)$$
+# $$y = \operatorname{LN}(z_L^0)$$
 #
-# A linear layer, the **head**, then makes one number for each class of it: the **logits**.
+# A linear layer, the **head** (no kin of attention's heads), then makes one number for each class of it: the **logits**.
 
 # %% [markdown]
 # ### Exercise · vision_transformer
@@ -140,7 +140,8 @@ print("the class token is the same for all pictures:", torch.equal(z[0, 0], z[7,
 # Now the whole model. In `__init__` make the parts, with the names and shapes of the list above: `patch_embed` is
 # given, five are missing. One thing the list does not tell: a norm of a published ViT is
 # `nn.LayerNorm(embed_dim, eps=1e-6)`. One that it does: the MLP is four times as wide as a token (`mlp.fc1.weight`).
-# Then write `forward`: equation 1, the blocks, equation 4, the head.
+# Class token and positions may start as zeros or as small random numbers. (Not as `torch.empty`: that is whatever lay in
+# memory, and further down you train from it.) Then write `forward`: equation 1, the blocks, equation 4, the head.
 
 
 # %%
@@ -253,8 +254,8 @@ print(f"{len(sample)} drawings of a new style: {accuracy(logits, sample.labels):
 print(f"always the most frequent group:  {most:.0%} right")
 
 # %% [markdown]
-# Far from perfect: a model this small has seen five drawings of each thing, and is asked for a sixth. Where does an
-# answer come from? Put norm and head behind *every* block, as if the model ended there.
+# Far from perfect: a model this small has seen at most five drawings of each thing, and is asked for another. Where does
+# an answer come from? Put norm and head behind *every* block, as if the model ended there.
 
 
 # %%
@@ -343,8 +344,8 @@ for name, (p, D, depth) in paper.items():
     print(f"{name:22} {counted:11,} by your count, equal to the model: {counted == built}")
 
 # %% [markdown]
-# The table has one line for all patch sizes, so its figures are round. And where do they sit? Your first guess, for
-# the first of the three:
+# The table has one line for all patch sizes and does not say which it counts, nor whether with the head; yours are
+# exact. And where do they sit? Your first guess, for the first of the three:
 
 # %% tags=["nbval-check-output"]
 with torch.device("meta"):
@@ -557,8 +558,8 @@ with torch.no_grad():
         print(f"{name:34} {accuracy(bad, labels):4.0%} right, {same:4.0%} of the answers as before")
 
 # %% [markdown]
-# None raises an error. Some ruin everything, and you would notice. The quiet ones are worse: a few per cent fewer, and
-# you would blame the data. So compare *numbers* with a model that is known to be right, not accuracies.
+# None raises an error. The loud ones you would notice. The quiet ones are worse: a few per cent fewer or none at all,
+# and you would blame the data. So compare *numbers* with a model that is known to be right, not accuracies.
 #
 # And compare with weights that say something. torchvision's ViT starts with a head of zeros:
 
@@ -641,7 +642,7 @@ print("shuffled patches, shuffled positions, same logits:", same)
 # 1. A ViT is equation 1, a row of equal blocks, a norm, and a linear layer that reads the class token.
 # 2. Names and shapes are a contract: whoever keeps them can load anybody's weights.
 # 3. Two thirds of its numbers are MLPs; patch embedding and positions are nearly nothing.
-# 4. Half the patch is more than four times the work, for the same parameters.
+# 4. Half the patch: four times the tokens, more than four times the work of their blocks, nearly the same parameters.
 # 5. It takes next to nothing about images for granted, so it must learn even neighbours: it wants much data, or help.
 
 # %% [markdown]
@@ -657,8 +658,9 @@ print("shuffled patches, shuffled positions, same logits:", same)
 # - **inductive bias**: what a model takes for granted before it has seen data, as that neighbours belong together.
 
 # %% [markdown]
-# **To read:** Dosovitskiy et al. 2021, sections 3 and 4.3 · Steiner et al. 2022, *How to train your ViT?* · Beyer, Zhai and
-# Kolesnikov 2022, *Better plain ViT baselines for ImageNet-1k*, two pages.
+# **To read:** Dosovitskiy et al. 2021, [*An Image is Worth 16x16 Words*](https://arxiv.org/abs/2010.11929), sections 3 and
+# 4.3 · Steiner et al. 2022, [*How to train your ViT?*](https://arxiv.org/abs/2106.10270) · Beyer, Zhai and Kolesnikov
+# 2022, [*Better plain ViT baselines for ImageNet-1k*](https://arxiv.org/abs/2205.01580), a short note.
 #
 # **Harder, without a check:** give both models of the last section eight times the epochs. Does the scrambled one stay
 # ahead? And which of the two still learns when each picture is shifted by a few random pixels *before* it is scrambled?
