@@ -182,9 +182,9 @@ loss.mistake(
     log=lambda x: x.log_softmax(dim=0),
 )
 loss.mistake(
-    "the logarithm of a softmax that is nought",
-    "Right for small logits. For large ones softmax gives 0, its logarithm is minus infinity, and 0 times that is NaN. "
-    "Which function does both at once?",
+    "a softmax that cannot bear large logits",
+    "Right for small logits. For large ones exp() is infinite, or a share is 0 and its logarithm minus infinity, and "
+    "NaN comes of both. Which function takes softmax and logarithm at once?",
     log=lambda x: x.softmax(dim=-1).log(),
 )
 loss.mistake(

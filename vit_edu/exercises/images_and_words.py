@@ -26,9 +26,9 @@ def features(draw: Draw, n: int, dim: int) -> Tensor:
 
 
 def tables(draw: Draw):
-    """Scales above and below 1, none of them 1 or nought."""
+    """Factors above and below 1, none of them 1, one near the largest, 100."""
     for pictures, texts, dim in ((1, 2, 3), (2, 1, 4), (3, 2, 5), (4, 6, 3), (5, 3, 7)):
-        scale = torch.tensor(draw.integer(3, 9) / 4, dtype=torch.float64)
+        scale = torch.tensor(4.5 if texts == 6 else draw.integer(3, 9) / 4, dtype=torch.float64)
         yield features(draw, pictures, dim), features(draw, texts, dim), -scale if texts == 2 else scale
 
 
@@ -165,9 +165,14 @@ def clip_loss(image_features: Tensor, text_features: Tensor, logit_scale: Tensor
 
 
 def pairs(draw: Draw):
-    for batch, dim in ((2, 3), (3, 2), (4, 6), (6, 5), (9, 4)):
+    """The last at a factor near 100, the largest that CLIP allows. There float32 is too small for exp() of the logit of
+    a pair that fits, and for the share of a pair that points in opposite directions."""
+    for batch, dim in ((2, 3), (3, 2), (4, 6), (6, 5)):
         scale = torch.tensor(draw.integer(3, 9) / 4, dtype=torch.float64)
         yield features(draw, batch, dim), features(draw, batch, dim), scale
+    pictures, texts = features(draw, 9, 4), features(draw, 9, 4)
+    texts[0], texts[1] = 2 * pictures[0], -pictures[1]
+    yield pictures, texts, torch.tensor(4.5, dtype=torch.float64)
 
 
 loss = Exercise(
@@ -296,6 +301,24 @@ loss.mistake(
     "the sign is missing",
     "Yours is the log-likelihood: it grows as the model gets better, and an optimiser goes down.",
     join=lambda pictures, texts: -(pictures + texts) / 2,
+)
+loss.mistake(
+    "exp() of a large logit",
+    "Right while the factor is small. It may reach 100, and exp(100) is infinite in float32: a share becomes NaN. "
+    "cross_entropy and logsumexp take care of that.",
+    side=lambda table, labels: -(table.exp().diagonal() / table.exp().sum(dim=1)).log().mean(),
+)
+loss.mistake(
+    "the sum of exp() of large logits",
+    "Right while the factor is small. It may reach 100, and exp(100) is infinite in float32. logsumexp and "
+    "cross_entropy take the largest off first.",
+    side=lambda table, labels: (table.exp().sum(dim=1).log() - table.diagonal()).mean(),
+)
+loss.mistake(
+    "the logarithm of a share that is nought",
+    "Right while the factor is small. It may reach 100: then a share can be 0, and its logarithm infinite. Which "
+    "function takes softmax and logarithm at once?",
+    side=lambda table, labels: -table.softmax(dim=1).diagonal().log().mean(),
 )
 loss.mistake(
     "every cell judged by itself",

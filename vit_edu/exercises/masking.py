@@ -25,8 +25,8 @@ def noise_cases(draw: Draw):
 
 
 def call_masking(mine, noise, mask_ratio):
-    """Zeros and ones are a mask whatever their dtype."""
-    results = mine(noise, mask_ratio)
+    """Noise is data, and zeros and ones are a mask whatever their dtype."""
+    results = mine(noise.detach(), mask_ratio)
     if isinstance(results, tuple | list) and len(results) == 3 and isinstance(results[2], Tensor):
         results = *results[:2], results[2].float()
     return results
@@ -148,6 +148,12 @@ masking.mistake(
     "the way back for the kept only",
     "Your ids_restore has K columns. Mask tokens stand behind the kept ones and need a way back too.",
     invert=lambda order, K: order.argsort(dim=1)[:, :K],
+)
+masking.mistake(
+    "the removed in another order",
+    "What you keep is right and so is its way back, but the removed do not stand behind it in the order of their "
+    "noise. The model would not mind, since mask tokens are alike; asked for is the way back of one shuffle for all.",
+    invert=lambda order, K: torch.cat([order[:, :K], order[:, K:].sort(dim=1).values], dim=1).argsort(dim=1),
 )
 masking.mistake(
     "a coin for each patch",

@@ -167,19 +167,22 @@ def call_update(mine, teacher, student, momentum):
     """Puts the weights into two networks, calls `mine`, and takes out what is in them then."""
     networks = []
     for weight, bias in (teacher, student):
-        network = nn.Linear(*weight.shape[::-1], dtype=weight.dtype)
-        network.load_state_dict({"weight": weight.detach(), "bias": bias.detach()})
+        network = nn.Sequential(nn.Linear(*weight.shape[::-1], dtype=weight.dtype))  # no attributes of known names
+        network.load_state_dict({"0.weight": weight.detach(), "0.bias": bias.detach()})
         networks.append(network)
     networks[0].requires_grad_(False)
     mine(*networks, momentum)
-    after = [[network.weight, network.bias] for network in networks]
+    after = [list(network.parameters()) for network in networks]
     if any(x.data_ptr() == y.data_ptr() for x, y in zip(*after, strict=True)):
         raise AnswerError("Teacher and student now share their memory: what the student learns next, both will know.")
     if any(x.requires_grad for x in after[0]):
         raise AnswerError(
-            "After your update the teacher's weights require a gradient: they hang on the student's graph, and the "
-            "graph grows with every step. Where does torch.no_grad() belong?"
+            "After your update the teacher's weights require a gradient. New parameters do, and so does what hangs on "
+            "the student's graph, which grows with every step. Change the old ones in place; where does "
+            "torch.no_grad() belong?"
         )
+    if not all(x.requires_grad for x in after[1]):
+        raise AnswerError("After your update the student's weights require no gradient any more: it cannot learn.")
     return tuple(x.detach() for x in (*after[0], *after[1]))
 
 

@@ -156,14 +156,18 @@ def recall_at_k(scores: Tensor, wanted: Tensor, k: int) -> float:
 
 
 def searches(draw: Draw):
-    """No two scores are the same, and what is wanted stands high: some are found, some are not.
+    """No two scores are the same, and what is wanted stands high: some are found, some are not. Half of the scores are
+    negative, or all, as cosines may be.
 
     As many queries as a power of two: their share is the same number in float32 and float64.
     """
-    for queries, things, k in ((1, 2, 1), (2, 3, 1), (4, 7, 2), (8, 5, 2), (16, 9, 3), (64, 11, 4)):
+    for queries, things, k, down in (
+        *((1, 2, 1, 0.5), (2, 3, 1, 0.5), (4, 7, 2, 2), (8, 5, 2, 0.5), (16, 9, 3, 2), (64, 11, 4, 0.5)),
+    ):
         wanted = torch.tensor([draw.integer(0, things - 1) for _ in range(queries)])
         lift = queries * things / 4 + 0.25  # no whole number, so that there are no ties
-        yield draw.distinct(queries, things) + lift * F.one_hot(wanted, things), wanted, k
+        scores = draw.distinct(queries, things) - down * queries * things
+        yield scores + lift * F.one_hot(wanted, things), wanted, k
 
 
 recall = Exercise(
@@ -173,6 +177,7 @@ recall = Exercise(
     reference=recall_at_k,
     cases=searches,
     returns="recall",
+    call=lambda mine, scores, wanted, k: mine(scores.detach(), wanted, k),  # a share has no gradient
     hints=(
         "For each query there is one right thing. Is it among the k best? Then count the queries for which it is.",
         "scores (Q, N) → the places of the k largest of each row, (Q, k). wanted (Q,) → (Q, 1), to be compared with "

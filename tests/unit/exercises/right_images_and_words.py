@@ -69,10 +69,12 @@ def loss_stacked(image_features, text_features, logit_scale):
 
 
 def loss_row_by_row(image_features, text_features, logit_scale):
+    """The softmax written out, the largest logit taken off first."""
     table, total = pair_by_pair(image_features, text_features, logit_scale), 0
     for i in range(len(table)):
-        row, column = table[i].exp(), table[:, i].exp()
-        total = total - (row[i] / row.sum()).log() - (column[i] / column.sum()).log()
+        for line in (table[i], table[:, i]):
+            line = line - line.max()
+            total = total + line.exp().sum().log() - line[i]
     return total / len(table) / 2
 
 
@@ -136,8 +138,8 @@ def recall_in_a_loop(scores, wanted, k):
 
 
 def recall_in_numpy(scores, wanted, k):
-    best = np.argpartition(-scores.detach().numpy(), k - 1, axis=1)[:, :k]
-    return float(np.mean([right in row for row, right in zip(best, wanted.numpy())]))
+    best = np.argpartition(-scores.numpy(), k - 1, axis=1)[:, :k]
+    return np.mean([right in row for row, right in zip(best, wanted.numpy())])
 
 
 RIGHT = {

@@ -3,9 +3,11 @@
 import copy
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat
+from torch import nn
 
 
 def as_the_authors_mask(noise, mask_ratio):
@@ -32,6 +34,12 @@ def masked_by_ranks(noise, mask_ratio):
     restore = (noise[:, None, :] < noise[:, :, None]).sum(dim=-1)
     keep = noise.topk(K, dim=1, largest=False).indices
     return [keep, restore, restore >= K]
+
+
+def masked_in_numpy(noise, mask_ratio):
+    order = np.argsort(noise.numpy(), axis=1)
+    restore, K = np.argsort(order, axis=1), int((1 - mask_ratio) * order.shape[1])
+    return torch.from_numpy(order[:, :K].copy()), torch.from_numpy(restore), torch.from_numpy(restore >= K)
 
 
 def masked_in_loops(noise, mask_ratio):
@@ -218,6 +226,12 @@ def ema_by_copy(teacher, student, momentum):
         old.copy_(momentum * old + (1 - momentum) * new.detach())
 
 
+def ema_as_one_vector(teacher, student, momentum):
+    with torch.no_grad():
+        old, new = (nn.utils.parameters_to_vector(network.parameters()) for network in (teacher, student))
+        nn.utils.vector_to_parameters(momentum * old + (1 - momentum) * new, teacher.parameters())
+
+
 def ema_all_at_once(teacher, student, momentum):
     with torch.no_grad():
         torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - momentum)
@@ -233,7 +247,7 @@ def ema_through_a_copy(teacher, student, momentum):
 
 
 RIGHT = {
-    "random_masking": [as_the_authors_mask, masked_by_scatter, masked_by_ranks, masked_in_loops],
+    "random_masking": [as_the_authors_mask, masked_by_scatter, masked_by_ranks, masked_in_numpy, masked_in_loops],
     "insert_mask_tokens": [
         as_the_authors_unshuffle,
         one_mask_token_a_picture,
@@ -249,6 +263,7 @@ RIGHT = {
         ema_of_states,
         ema_by_lerp,
         ema_by_copy,
+        ema_as_one_vector,
         ema_all_at_once,
         ema_through_a_copy,
     ],
