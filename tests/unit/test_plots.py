@@ -136,6 +136,12 @@ def test_curves_are_the_numbers_and_the_words_their_ends():
     assert picture.alt == "ms over N from 1 to 4 (logarithmic): ours from 1 to 16; theirs from 2 to 8."
 
 
+@pytest.mark.parametrize(("x", "marked"), [([0, 1, 2, 3], True), ([*range(20, 201, 20), 210], False)])
+def test_whole_numbers_are_marked_one_by_one_where_they_stand_evenly(x, marked):
+    axes = plots.plot_curves(x, {"loss": x}, "step", "loss").figure.axes[0]
+    assert (axes.get_xticks().tolist() == x) == marked
+
+
 def test_several_runs_become_medians_with_bars():
     runs = [[1, 9, 2], [3, 5, 4]]
     picture = plots.plot_curves([1, 2], {"ours": runs}, "N", "%")

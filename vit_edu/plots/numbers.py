@@ -85,7 +85,7 @@ def plot_curves(
             axes.set_xticks(x, [f"{value:g}" for value in x])
         axes.minorticks_off()
         axes.set_ylim(bottom=min(0, axes.dataLim.y0))
-    elif x.size <= 12 and (x == x.round()).all():  # layers, blocks: there is nothing between them
+    elif x.size <= 12 and (x == x.round()).all() and np.ptp(np.diff(x)) == 0:  # layers, blocks: nothing is between them
         axes.set_xticks(x)
     axes.set_xlabel(xlabel, fontsize=10)
     axes.set_ylabel(ylabel, fontsize=10)
