@@ -11,12 +11,12 @@ from vit_edu.exercises.seeing_attention import shares
 
 
 def layer_cases(draw: Draw):
-    """Weights of one, two and more layers; never as many layers as pictures or heads."""
+    """Weights of one, two and more layers, more than the lesson's models have; never as many as pictures or heads."""
     yield ([shares(draw, 1, 1, 2)],)
     yield ([shares(draw, 1, 2, 3) for _ in range(2)],)
     yield ([shares(draw, 1, 3, 2) for _ in range(2)],)
     yield ([shares(draw, 2, 3, 4) for _ in range(4)],)
-    yield ([shares(draw, 3, 2, 5, 4.0) for _ in range(draw.integer(4, 6))],)
+    yield ([shares(draw, 3, 2, 5, 4.0) for _ in range(draw.integer(5, 7))],)
 
 
 flow = Exercise(

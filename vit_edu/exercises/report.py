@@ -113,7 +113,7 @@ class Report(Shown):
     def _ladder(self) -> list[tuple[str, str]]:
         if self.verdict.status in ("not started", "ready-made", "interrupted", "nothing new"):
             return []
-        smooth = any(float_tensors(case) for case in self.exercise.cases(Draw(0)))  # else there is no gradient to check
+        smooth = self.exercise.differentiable and any(float_tensors(case) for case in self.exercise.cases(Draw(0)))
         return [(rung, mark) for rung, mark in self.verdict.ladder() if smooth or rung != "gradient"]
 
     def _example(self) -> list[tuple[str, str]]:

@@ -11,6 +11,8 @@ def shifts(draw):
     """(grid, window, shift); shifts that are not half of a window show on which side the border is drawn."""
     yield (2, 4), (2, 2), (0, 1)
     yield (4, 2), (2, 2), (1, 0)
+    yield (2, 4), (2, 2), (1, 0)  # one window high, one wide: the shift says what is hidden
+    yield (4, 2), (2, 2), (0, 1)
     yield (4, 4), (2, 2), (1, 1)
     yield (4, 6), (2, 3), (1, 1)
     yield (4, 6), (2, 3), (0, 0)
@@ -41,7 +43,7 @@ mask = Exercise(
         "windows before the last are counted apart)\nwindow_partition wants (1, H, W, 1) and gives (1, nW, n, 1)\n"
         "then compare every token of a window with every other: (nW, n, n)",
         "row = (torch.arange(H) >= H - shift_size[0]).long()      # 0 … 0 1 … 1\ncolumn = ...\n"
-        "regions = 2 * row[:, None] + column                       # (H, W)\n"
+        "regions = 2.0 * row[:, None] + column                     # (H, W)\n"
         "regions = window_partition(regions[None, :, :, None], window_size)[0, :, :, 0]\n"
         "return -100.0 * (regions[:, :, None] != ...)",
     ),

@@ -65,7 +65,7 @@ def attempt(exercise, answer: Callable, case: tuple, call: Callable) -> Outcome:
     outcome, leaves = Outcome(), []
 
     def watched(tensor: Tensor) -> Tensor:
-        leaves.append(tensor.clone().requires_grad_())
+        leaves.append(tensor.clone().requires_grad_(exercise.differentiable))
         return leaves[-1].clone()  # not a leaf, so that a change in place reaches our comparison and not autograd's
 
     try:
@@ -108,6 +108,8 @@ def plain(value):
         return value if ours else type(value)
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
         return int(value) if int(value).bit_length() < LONGEST else int
+    if isinstance(value, np.floating):
+        return float(value)
     return value if type(value) in (float, bool, str, type(None)) else type(value)
 
 

@@ -133,10 +133,9 @@ def windows(draw):
 
 
 def as_int64(mine, window_size):
-    """Any whole numbers will do: torch indexes with all of them."""
+    """Of the whole numbers those with which torch indexes; uint8 would be a mask to it, int8 and int16 an error."""
     index = mine(window_size)
-    whole = isinstance(index, torch.Tensor) and not (index.is_floating_point() or index.dtype == torch.bool)
-    return index.long() if whole else index
+    return index.long() if isinstance(index, torch.Tensor) and index.dtype == torch.int32 else index
 
 
 numbering = Exercise(

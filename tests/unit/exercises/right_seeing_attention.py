@@ -33,6 +33,17 @@ def l1_map(weights, grid_size):
     return F.normalize(weights[:, :, 0, 1:], p=1, dim=-1).view(len(weights), -1, *grid_size).clone()
 
 
+def map_with_epsilon(weights, grid_size):
+    row = weights[:, :, 0, 1:]
+    return (row / (row.sum(-1, keepdim=True) + 1e-8)).unflatten(-1, grid_size)
+
+
+def numpy_map(weights, grid_size):
+    """Without .detach(): nobody asks for a gradient here."""
+    row = weights.numpy()[:, :, 0, 1:]
+    return torch.from_numpy(row / row.sum(-1, keepdims=True)).unflatten(-1, grid_size)
+
+
 def cdist_distance(weights, grid_size, patch_size):
     y, x = torch.meshgrid(*map(torch.arange, grid_size), indexing="ij")
     centres = (torch.stack([y, x], -1).reshape(-1, 2).to(weights) + 0.5) * patch_size
@@ -60,6 +71,13 @@ def einsum_distance(weights, grid_size, patch_size):
     return torch.einsum("bhqk,qk,bhq->bh", inner, far, 1 / inner.sum(-1)) / (rows * columns)
 
 
+def distance_with_epsilon(weights, grid_size, patch_size):
+    inner = weights[:, :, 1:, 1:] / (weights[:, :, 1:, 1:].sum(-1, keepdim=True) + 1e-8)
+    y, x = (torch.arange(inner.shape[-1]).to(weights).view(grid_size) for _ in range(2))
+    y, x = (y // grid_size[1]).flatten(), (x % grid_size[1]).flatten()
+    return (inner * torch.hypot(y[:, None] - y, x[:, None] - x) * patch_size).sum(-1).mean(-1)
+
+
 def complex_distance(weights, grid_size, patch_size):
     rows, columns = grid_size
     z = (torch.arange(columns) + 1j * torch.arange(rows)[:, None]).flatten()
@@ -69,7 +87,7 @@ def complex_distance(weights, grid_size, patch_size):
 
 
 def numpy_distance(weights, grid_size, patch_size):
-    w = weights.detach().numpy()[:, :, 1:, 1:]
+    w = weights.numpy()[:, :, 1:, 1:]
     rows, columns = np.divmod(np.arange(w.shape[-1]), grid_size[1])
     far = np.hypot(rows[:, None] - rows, columns[:, None] - columns) * patch_size
     return torch.from_numpy(((w * far).sum(-1) / w.sum(-1)).mean(-1).astype(w.dtype))
@@ -98,6 +116,13 @@ def residual_rollout(weights):
     for layer in weights:
         flow = 0.5 * flow + 0.5 * torch.einsum("bhqk,bkn->bqn", layer, flow) / layer.shape[1]
     return flow
+
+
+def numpy_rollout(weights):
+    flow = np.eye(weights[0].shape[-1], dtype=weights[0].numpy().dtype)
+    for layer in weights:
+        flow = (layer.numpy().mean(1) @ flow + flow) / 2
+    return torch.from_numpy(flow)
 
 
 @torch.no_grad()
@@ -142,9 +167,16 @@ def one_head_at_a_time(weights, v, proj_weight):
     return weights * torch.stack(lengths, 1)[:, :, None]
 
 
+def numpy_contributions(weights, v, proj_weight):
+    parts = proj_weight.numpy().reshape(-1, *v.shape[1::2])
+    lengths = np.linalg.norm(np.einsum("bhnd,chd->bhnc", v.numpy(), parts), axis=-1)
+    return weights * torch.from_numpy(lengths)[:, :, None]
+
+
+EPSILON = {"class_attention_map": map_with_epsilon, "attention_distance": distance_with_epsilon}
 RIGHT = {
-    "class_attention_map": [einops_map, looped_map, normalised_map, l1_map],
+    "class_attention_map": [einops_map, looped_map, normalised_map, l1_map, numpy_map],
     "attention_distance": [cdist_distance, looped_distance, einsum_distance, complex_distance, numpy_distance],
-    "rollout": [identity_rollout, chained_rollout, residual_rollout, backwards_rollout],
-    "contributions": [looped_contributions, vectors_first, gram_contributions, one_head_at_a_time],
+    "rollout": [identity_rollout, chained_rollout, residual_rollout, backwards_rollout, numpy_rollout],
+    "contributions": [looped_contributions, vectors_first, gram_contributions, one_head_at_a_time, numpy_contributions],
 }

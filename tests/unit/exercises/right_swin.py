@@ -32,6 +32,12 @@ def unfolded_partition(x, window_size):
     return x.flatten(1, 2).movedim(2, -1).flatten(2, 3)
 
 
+def im2col_partition(x, window_size):
+    """Through F.unfold, which takes no whole numbers."""
+    columns = F.unfold(x.permute(0, 3, 1, 2), window_size, stride=window_size)  # (B, C * n, nW)
+    return columns.unflatten(1, (x.shape[3], -1)).permute(0, 3, 2, 1)
+
+
 def split_partition(x, window_size):
     strips = torch.stack(x.split(window_size[0], dim=1), dim=1)
     return torch.stack(strips.split(window_size[1], dim=3), dim=2).flatten(1, 2).flatten(2, 3)
@@ -112,6 +118,15 @@ def looped_mask(grid_size, window_size, shift_size):
     return torch.tensor(masks)
 
 
+def product_mask(grid_size, window_size, shift_size):
+    """Of int8, as a product of regions that are one-hot."""
+    row = torch.arange(grid_size[0]) >= grid_size[0] - shift_size[0]
+    column = torch.arange(grid_size[1]) >= grid_size[1] - shift_size[1]
+    regions = layers.window_partition((2 * row[:, None] + column.long())[None], window_size)[0]
+    one_hot = F.one_hot(regions, 4)
+    return (100 * (one_hot @ one_hot.mT - 1)).to(torch.int8)
+
+
 class FoldedWindows(nn.Module):
     """Windows in the batch, and the mask as the authors add it."""
 
@@ -163,6 +178,26 @@ class AmongAll(FoldedWindows):
         return self.proj(rearrange(mixed, "B h (H W) d -> B H W (h d)", H=H))
 
 
+class HeadByHead(FoldedWindows):
+    """Every head by itself through its own part of qkv and of proj; the shift as two cuts."""
+
+    def forward(self, x):
+        grid = tuple(x.shape[1:3])
+        down, right = (0 if n <= w else s for n, w, s in zip(grid, self.window_size, self.shift_size))
+        x = torch.cat([x[:, down:], x[:, :down]], 1)
+        x = layers.window_partition(torch.cat([x[:, :, right:], x[:, :, :right]], 2), self.window_size)
+        mask = looped_mask(grid, self.window_size, (down, right)).to(x)  # (nW, n, n)
+        parts = self.qkv.weight.unflatten(0, (3, self.num_heads, -1)), self.qkv.bias.view(3, self.num_heads, 1, -1)
+        out = self.proj.bias
+        for head, column in enumerate(self.relative_position_bias_table.T):
+            q, k, v = (x @ parts[0][i, head].T + parts[1][i, head] for i in range(3))
+            scores = torch.einsum("bwnd,bwmd->bwnm", q, k) / q.shape[-1] ** 0.5 + column[self.index] + mask
+            out = out + scores.softmax(-1) @ v @ self.proj.weight.chunk(self.num_heads, dim=1)[head].T
+        x = layers.window_reverse(out, self.window_size, grid)
+        x = torch.cat([x[:, grid[0] - down :], x[:, : grid[0] - down]], 1)
+        return torch.cat([x[:, :, grid[1] - right :], x[:, :, : grid[1] - right]], 2)
+
+
 class FourSlices(nn.Module):
     def __init__(self, dim):
         super().__init__()
@@ -193,9 +228,15 @@ class AsAConvolution(FourSlices):
 
 
 RIGHT = {
-    "window_partition": [swin_authors_partition, looped_partition, unfolded_partition, split_partition],
+    "window_partition": [
+        swin_authors_partition,
+        looped_partition,
+        unfolded_partition,
+        im2col_partition,
+        split_partition,
+    ],
     "relative_position_index": [swin_authors_index, looped_index, divided_index, unfolded_index],
-    "shift_mask": [swin_authors_mask, four_regions, mask_from_old_places, looped_mask],
-    "window_attention": [FoldedWindows, AmongAll],
+    "shift_mask": [swin_authors_mask, four_regions, mask_from_old_places, looped_mask, product_mask],
+    "window_attention": [FoldedWindows, AmongAll, HeadByHead],
     "patch_merging": [FourSlices, AsAConvolution],
 }
