@@ -98,6 +98,13 @@ def test_links_to_notebooks_are_links_to_pages():
     ]
 
 
+def test_a_progress_bar_is_no_part_of_the_page_and_a_warning_is():
+    outputs = [v4.new_output("stream", name="stderr", text=text) for text in ("\rfields: 75%|###", "a warning\n")]
+    cell = v4.new_code_cell("x", outputs=outputs)
+    export.enliven(v4.new_notebook(cells=[cell]))
+    assert [output.text for output in cell.outputs] == ["a warning\n"]
+
+
 def test_an_explorer_without_its_state_leaves_its_picture():
     data = {static.VIEW: {"model_id": "gone"}, "image/png": "AAAA", "text/plain": "A photo"}
     output = v4.new_output("display_data", data=data, metadata={"image/png": {"alt": 'a "cat"'}})

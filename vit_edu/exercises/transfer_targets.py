@@ -1,11 +1,13 @@
 """Targets of lesson 08: fine-tune all of a model in little time; adapt one with few learning parameters."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from vit_edu.exercises.fine_tuning import layer_rate
 from vit_edu.exercises.targets import Stage, Target
@@ -60,35 +62,73 @@ def flowers(device: torch.device) -> dict:
     return {"model": model, "batches": batches, "asked": asked, "answers": test.labels, "few": FEW["cuda"]}
 
 
+class Body:
+    """What a model was given as: all its tensors but the head's, to be found again by name or by value."""
+
+    def __init__(self, model: nn.Module):
+        self.before = {
+            name: x.detach().clone() for name, x in model.state_dict().items() if not name.startswith("head.")
+        }
+
+    def moved(self, model: nn.Module, prefix: str = "") -> float:
+        """The distance that its weights have gone, as a share of their size; those under other names do not count."""
+        own = model.state_dict()
+        names = [name for name in self.before if name.startswith(prefix) and name in own]
+        size = sum(self.before[name].square().sum() for name in names) or torch.tensor(1.0)
+        gone = sum((own[name] - self.before[name]).square().sum() for name in names)
+        return (gone / size).sqrt().item() if names else 0.0
+
+    def lost(self, model: nn.Module) -> list[str]:
+        """The names of its tensors that are nowhere in the model, whatever they are called there."""
+        own = [*model.parameters(), *model.buffers()]
+        return [name for name, x in self.before.items() if not found(x, own)]
+
+    def learning(self, model: nn.Module) -> int:
+        """How many numbers of the model ask for a gradient, or are new."""
+        given = [*self.before.values()]
+        new = [x for x in (*model.parameters(), *model.buffers()) if x.requires_grad or not found(x, given)]
+        return sum(x.numel() for x in new)
+
+
+def found(x: Tensor, others: list[Tensor]) -> bool:
+    return any(x.shape == y.shape and x.dtype == y.dtype and torch.equal(x, y) for y in others)
+
+
 def tried(mine: Callable, model: nn.Module, batches: Callable, asked: Tensor, answers: Tensor, few: int) -> dict:
-    """What became of the model: right answers, and how far its parts have moved."""
-    before = {name: x.detach().clone() for name, x in model.named_parameters()}
-    classes = int(answers.max()) + 1
+    """What became of the model: right answers, how far its parts have moved, how many steps it took."""
+    body, classes, handed, steps = Body(model), int(answers.max()) + 1, [], Counter()
+
+    def counted() -> Batches:
+        for batch in batches():
+            handed.append(1)
+            yield batch
+
+    hook = register_optimizer_step_post_hook(lambda optimizer, *_: steps.update([id(optimizer)]))
     torch.manual_seed(0)
-    with torch.autocast(asked.device.type, torch.bfloat16, enabled=asked.is_cuda):
-        tuned = mine(model, batches(), classes)
-        if not isinstance(tuned, nn.Module):
-            raise AnswerError(f"Return the model; yours gave a {type(tuned).__name__}.")
-        was_training = tuned.training
-        with torch.inference_mode():
-            logits = torch.cat([tuned(part) for part in asked.split(250)])
-    own = dict(tuned.named_parameters())
-
-    def moved(prefix: str = "") -> float:
-        """The distance that the body's weights have gone, as a share of their size."""
-        names = [name for name in own if name in before and name.startswith(prefix) and not name.startswith("head.")]
-        size = sum(before[name].square().sum() for name in names) or torch.tensor(1.0)
-        return (sum((own[name] - before[name]).square().sum() for name in names) / size).sqrt().item() if names else 0.0
-
-    last = max(int(name.split(".")[1]) for name in before if name.startswith("blocks."))
+    try:
+        with torch.autocast(asked.device.type, torch.bfloat16, enabled=asked.is_cuda):
+            tuned = mine(model, counted(), classes)
+            if not isinstance(tuned, nn.Module):
+                raise AnswerError(f"Return the model; yours gave a {type(tuned).__name__}.")
+            was_training = tuned.training
+            with torch.inference_mode():
+                logits = torch.cat([tuned(part) for part in asked.split(250)])
+    finally:
+        hook.remove()
+    own, lost = tuned.state_dict(), body.lost(tuned)
+    last = max(int(name.split(".")[1]) for name in body.before if name.startswith("blocks."))
     return {
         "figure": (logits.argmax(dim=1) == answers).float().mean().item(),
+        "another model": sum(name not in own for name in lost) > len(body.before) / 2,
         "in train mode": was_training,
         "too many classes": logits.shape[1] > classes,
-        "body": moved(),
-        "first": moved("blocks.0."),
-        "last": moved(f"blocks.{last}."),
-        "learning": sum(x.numel() for x in own.values() if x.requires_grad),
+        "steps": max(steps.values(), default=0),
+        "batches": len(handed),
+        "body": body.moved(tuned),
+        "first": body.moved(tuned, "blocks.0."),
+        "last": body.moved(tuned, f"blocks.{last}."),
+        "lost": lost,
+        "learning": body.learning(tuned),
         "few": few,
     }
 
@@ -151,6 +191,11 @@ def one_batch(model: nn.Module, batches: Batches, classes: int, groups: Callable
     return run(model, ((0.1, *pair) for _, *pair in [next(batches)]), groups(model), lr)
 
 
+def again_and_again(model: nn.Module, batches: Batches, classes: int) -> nn.Module:
+    kept = [next(batches)] * 3
+    return run(new_head(model, classes), kept, of_head(model), 1e-2)
+
+
 def of_head(model: nn.Module) -> list[dict]:
     return [{"params": list(model.head.parameters())}]
 
@@ -183,6 +228,12 @@ few_parameters = Target(
 )
 for target in (whole, few_parameters):
     target.mistake(
+        "another model",
+        "What you hand back is not the model that you were given: most of its weights are gone. Teach that one, and "
+        "return it.",
+        example=lambda model, batches, classes: nn.Sequential(nn.Flatten(), nn.LazyLinear(classes)).eval(),
+    )(lambda facts: facts["another model"])
+    target.mistake(
         "the head is the old one",
         "Your model still has its thousand old classes to choose from. How many are there now?",
         example=lambda model, batches, classes: model.eval(),
@@ -193,12 +244,18 @@ for target in (whole, few_parameters):
         "training?",
         example=lambda model, batches, classes: new_head(model, classes).train(),
     )(lambda facts: facts["in train mode"])
+    target.mistake(
+        "batches are used again",
+        "You have taken more steps than batches were handed out. Against the clock there is no time for a second look: "
+        "each batch is for one step.",
+        example=again_and_again,
+    )(lambda facts: facts["steps"] > facts["batches"])
 whole.mistake(
     "only the head has learned",
     "The body is where it was. Features of other pictures are a beginning: which parameters has your optimizer, and "
     "which of them ask for a gradient?",
     example=lambda model, batches, classes: one_batch(model, batches, classes, of_head, 1e-2),
-)(lambda facts: facts["body"] == 0)
+)(lambda facts: facts["body"] == 0 and not facts["another model"])
 whole.mistake(
     "the body is torn down",
     "The weights have gone further than they are long: what was learned before is lost. Is your rate one for training "
@@ -220,9 +277,9 @@ few_parameters.mistake(
     "Weights of the body have changed. Frozen means: they ask for no gradient, the optimizer does not have them, and "
     "nothing is merged into them before it is looked at.",
     example=lambda model, batches, classes: one_batch(model, batches, classes, of_all, 1e-3),
-)(lambda facts: facts["body"] > 0)
+)(lambda facts: facts["lost"] and not facts["another model"])
 few_parameters.mistake(
     "too many parameters learn",
-    "More of them ask for a gradient than are allowed. Print name and numel() of each that does.",
+    "More numbers ask for a gradient, or are new in the model, than are allowed. Print name and numel() of each.",
     example=lambda model, batches, classes: one_batch(model, batches, classes, of_head, 1e-2),
 )(lambda facts: facts["learning"] > facts["few"])
