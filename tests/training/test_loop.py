@@ -41,7 +41,7 @@ def one(tmp_path_factory):
     """What one process leaves, undisturbed."""
     folder = tmp_path_factory.mktemp("one")
     process = begin(pretraining.main, folder)
-    process.join(120)
+    process.join(300)
     assert process.exitcode == 0
     return folder
 
@@ -52,7 +52,7 @@ def two(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [*torchrun, "-m", "tests.training.pretraining", str(folder)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-4000:]
     return folder
 

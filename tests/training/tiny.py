@@ -30,13 +30,15 @@ def model() -> nn.Module:
     return create_model("vit_tiny_patch16_224", **words)
 
 
-def run(folder: Path | None = None, plan: Plan = PLAN, slow: float = 0.0, **words):
-    """Trains; returns the model and its history."""
+def run(folder: Path | None = None, plan: Plan = PLAN, slow: float = 0.0, stop: int | None = None, **words):
+    """Trains; returns the model and its history. `stop`: the step before which somebody presses Ctrl-C."""
     data, objective = pictures(), Supervised(model())
     make = labelled(data, mixup=0.2, cutmix=0.2)
 
     def make_batch(indices, draws):
         time.sleep(slow)
+        if draws.seed == stop:  # the seed of step 12 is 12
+            raise KeyboardInterrupt
         return make(indices, draws)
 
     def evaluate(objective) -> dict:
@@ -48,9 +50,11 @@ def run(folder: Path | None = None, plan: Plan = PLAN, slow: float = 0.0, **word
 
 
 def main(folder: Path, slow: float = 0.0) -> None:
-    """Trains with a checkpoint at every step; leaves weights and history."""
+    """Trains with a checkpoint at every step, two processes with a break; leaves weights and history."""
     torch.set_num_threads(1)
     fabric = new_fabric("cpu")
+    if fabric.world_size > 1:
+        run(folder, stop=12, fabric=fabric, checkpoint_every=0.0)
     trained, history = run(folder, slow=slow, fabric=fabric, checkpoint_every=0.0)
     if fabric.is_global_zero:
         rows = [{key: row[key] for key in ("step", "loss")} for row in history.rows]

@@ -171,7 +171,7 @@ def fit(
             history.seconds = time.monotonic() - started
             if plan.seconds and fabric.world_size > 1:
                 history.seconds = fabric.broadcast(history.seconds)  # one clock for all
-            run.losses.append(loss.detach())
+            run.losses.append(fabric.all_reduce(loss.detach(), reduce_op="mean"))  # everyone's, so that one can keep it
             run.norm = norm
             bar.update()
             due = evaluate and len(history.evaluations) < int(done() * plan.evaluations)
@@ -213,7 +213,7 @@ def _own_rows(batch_size: int, n: int, fabric: Fabric) -> slice:
 
 def _report(run: state.Run) -> None:
     """One row for the steps since the last one; only here is the device waited for."""
-    loss, history = run.fabric.all_reduce(torch.stack(run.losses).mean(), reduce_op="mean").item(), run.history
+    loss, history = torch.stack(run.losses).mean().item(), run.history
     run.losses.clear()
     row = {"step": history.steps, "loss": loss, "gradient": run.norm.item(), "seconds": history.seconds}
     history.rows.append(row)
