@@ -71,26 +71,26 @@ def difference(name: str, got, want) -> Failure | None:
     """The first way in which one result differs from the right one."""
     if not isinstance(want, Tensor):
         if type(got) is not type(want):
-            return Failure("runs", f"Your {name} is {describe(got)}; {describe(want)} is wanted.")
-        return None if alike(got, want) else Failure("values", f"Your {name} is {got!r}, wanted {want!r}.")
+            return Failure("runs", f"Your {name}: {describe(got)} found, {describe(want)} wanted.")
+        return None if alike(got, want) else Failure("values", f"Your {name}: {got!r} found, {want!r} wanted.")
     if not isinstance(got, Tensor):
-        return Failure("runs", f"Your {name} is {describe(got)}; a torch.Tensor is wanted.")
+        return Failure("runs", f"Your {name}: {describe(got)} found, a torch.Tensor wanted.")
     if got.shape != want.shape:
         order = " The sizes are right, their order is not." if sorted(got.shape) == sorted(want.shape) else ""
-        return Failure("shape", f"Your {name} has shape {tuple(got.shape)}, wanted {tuple(want.shape)}.{order}")
+        return Failure("shape", f"The shape of your {name} is {tuple(got.shape)}, wanted {tuple(want.shape)}.{order}")
     if got.device != want.device:
-        return Failure("shape", f"Your {name} is on {got.device}, its inputs are on {want.device}.")
+        return Failure("shape", f"The device of your {name} is {got.device}, that of the inputs {want.device}.")
     if got.dtype != want.dtype:
         remedy = "where you make a new tensor, use the dtype of the inputs, as in x.new_zeros(...)"
-        return Failure("shape", f"Your {name} is {got.dtype}, wanted {want.dtype}: {remedy}.")
+        return Failure("shape", f"The dtype of your {name} is {got.dtype}, wanted {want.dtype}: {remedy}.")
     if alike(got, want):
         return None
     if got.isnan().any() and not want.isnan().any():
-        return Failure("values", f"Your {name} has the right shape, but holds NaN (not a number).")
+        return Failure("values", f"The shape of your {name} is right, but the tensor holds NaN (not a number).")
     largest = (got.double() - want.double()).abs().max().item()
     share = 1 - close(got.double(), want.double()).double().mean().item()
     numbers = f"{share:.0%} of its numbers are wrong, the largest difference is {largest:.3g}"
-    return Failure("values", f"Your {name} has the right shape; {numbers}.")
+    return Failure("values", f"The shape of your {name} is right; {numbers}.")
 
 
 def constant_factor(exercise: Exercise, got: Outcome, want: Outcome) -> str:
@@ -99,7 +99,7 @@ def constant_factor(exercise: Exercise, got: Outcome, want: Outcome) -> str:
         if isinstance(right, Tensor) and difference(name, mine, right) and mine.shape == right.shape:
             factor = ((mine * right).sum() / (right * right).sum()).item()
             if 1e-6 < abs(factor) < 1e6 and abs(factor - 1) > 1e-3 and alike(mine, factor * right):
-                return f" Your {name} is the right one times {factor:.4g} on the largest input."
+                return f" On the largest input yours is the right {name} times {factor:.4g}."
     return ""
 
 

@@ -108,8 +108,8 @@ WRONG_RESULTS = {
     "numpy": (lambda q, k, v: (right(q, k, v)[0].detach().numpy(), weights_of(q, k)), "ndarray"),
     "a list": (lambda q, k, v: (right(q, k, v)[0].tolist(), weights_of(q, k)), "a list"),
     "float32": (lambda q, k, v: right(q.float(), k.float(), v.float()), "torch.float32"),
-    "meta": (lambda q, k, v: (right(q, k, v)[0].to("meta"), weights_of(q, k)), "on meta"),
-    "no batch": (lambda q, k, v: (right(q, k, v)[0].flatten(), weights_of(q, k)), "has shape"),
+    "meta": (lambda q, k, v: (right(q, k, v)[0].to("meta"), weights_of(q, k)), "output is meta"),
+    "no batch": (lambda q, k, v: (right(q, k, v)[0].flatten(), weights_of(q, k)), "The shape of your output is"),
     "times 3": (lambda q, k, v: (right(q, k, v)[0] * 3, weights_of(q, k)), "times 3"),
     "NaN": (lambda q, k, v: (right(q, k, v)[0] * float("nan"), weights_of(q, k)), "holds NaN"),
 }
