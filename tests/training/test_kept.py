@@ -51,6 +51,9 @@ def test_other_files_are_refused(tmp_path):
         load(tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match=r"the checkpoint 'bert' found, wanted "):
         checkpoint("bert")
+    (tmp_path / "taken.safetensors").mkdir()
+    with pytest.raises(OSError, match=r"taken\.safetensors, which cannot be written \(.*\), found, wanted room"):
+        save(build(ABOUT["vit"]), ABOUT["vit"], tmp_path / "taken.safetensors")
 
 
 @pytest.mark.parametrize("name", bundled())

@@ -266,12 +266,18 @@ def test_bf16_is_for_gpus_that_compute_in_it(monkeypatch):
 
     monkeypatch.setattr(loop, "Fabric", Recorder)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     for native in (True, False):
         answer = lambda including_emulation=True, native=native: native or including_emulation  # noqa: E731
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", answer)
         for accelerator in ("auto", "cpu"):
             new_fabric(accelerator)
     assert made == ["bf16-mixed", "32-true", "32-true", "32-true"]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="2 processes for 1 GPU found, wanted a GPU for each"):
+        new_fabric()
+    new_fabric("cpu")
 
 
 def test_an_evaluation_has_a_score_and_a_loss_is_one_number():

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from vit_edu import cli
+from vit_edu.datasets import DatasetError
 from vit_edu.training import History, command, records
 from vit_edu.training.recipes import RECIPES, judge, recipe
 from vit_edu.weights.bundled import load
@@ -68,7 +69,21 @@ def test_wrong_words_get_a_sentence(printed):
     assert cli.main(["train", "bert"]) == 2
     assert printed.pop().startswith("the recipe 'bert' found, wanted one of supervised, mae")
     assert cli.main(["train", "mae", "--size", "huge"]) == 2
-    assert printed == ["--size huge found, wanted one of smoke, laptop, gpu."]
+    assert printed.pop() == "--size huge found, wanted one of smoke, laptop, gpu."
+
+
+def test_what_stops_a_run_is_one_sentence(tmp_path, printed, monkeypatch):
+    """An altered file of the data, weights for which there is no room; no traceback after an hour."""
+    words = ["train", "mae", "--size", "smoke", "--out", str(tmp_path), "--records", str(tmp_path / "records"), "--cpu"]
+    for error in (DatasetError("data/emoji/noto.webp is incomplete"), OSError("mae.safetensors cannot be written")):
+
+        def run(*words, error=error):
+            raise error
+
+        monkeypatch.setattr(recipe("mae"), "run", run)
+        assert cli.main(words) == 2
+        assert str(printed.pop()) == str(error)
+    assert not (tmp_path / "records").exists()
 
 
 def test_without_a_name_they_are_listed(printed):

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import torch
 
+from vit_edu.datasets import DatasetError
+
 from . import records
 from .loop import new_fabric
 from .recipes import RECIPES, recipe
@@ -22,10 +24,10 @@ def main(options: Namespace) -> int:
         size = options.size or ("gpu" if torch.cuda.is_available() and not options.cpu else "laptop")
         if size not in module.SIZES:
             raise ValueError(f"--size {size} found, wanted one of {', '.join(module.SIZES)}.")
+        fabric = new_fabric("cpu" if options.cpu else "auto")
     except ValueError as error:
         print(error)
         return 2
-    fabric = new_fabric("cpu" if options.cpu else "auto")
     folder = Path(options.out or Path("work") / "train" / f"{options.recipe}-{size}-{options.seed}")
     run = {
         "size": size,
@@ -41,7 +43,7 @@ def main(options: Namespace) -> int:
     except KeyboardInterrupt:
         print("Stopped, and nothing was recorded; the same command goes on where it was.")
         return 130
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError, DatasetError) as error:
         print(error)
         return 2
     if fabric.is_global_zero:

@@ -86,10 +86,16 @@ class History:
 
 
 def new_fabric(accelerator: str = "auto", precision: str | None = None) -> Fabric:
-    """Fabric on the GPU where there is one; under torchrun with as many processes as that has started."""
+    """Fabric on the GPU where there is one; under torchrun with as many processes as that has started.
+
+    Raises ValueError for more processes than GPUs.
+    """
     gpu = accelerator in ("auto", "cuda", "gpu") and torch.cuda.is_available()
     half = gpu and torch.cuda.is_bf16_supported(including_emulation=False)  # a T4 would only emulate it, slowly
     processes, nodes = (int(os.environ.get(name, 1)) for name in ("LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE"))
+    if gpu and processes > torch.cuda.device_count():
+        found = f"{processes} processes for {torch.cuda.device_count()} GPU"
+        raise complaint(found, "a GPU for each", "start fewer, or stay on the CPU (vit-edu train --cpu)")
     fabric = Fabric(
         accelerator=accelerator,
         devices=processes,

@@ -26,12 +26,17 @@ def build(about: dict) -> nn.Module:
 
 
 def save(model: nn.Module, about: dict, path: Path) -> None:
-    """One file with the weights and what build() needs to make the model again."""
+    """One file with the weights and what build() needs to make the model again. Raises OSError where it has no room."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {name: x.detach().cpu().contiguous() for name, x in model.state_dict().items()}
-    save_file(state, path, {"about": json.dumps(about)})
+    try:
+        save_file(state, path, {"about": json.dumps(about)})
+    except SafetensorError as error:
+        found = f"{path}, which cannot be written ({error}),"
+        raise complaint(found, "room for the weights", "make some, or choose another folder", OSError) from error
 
 
 def load(path: Path | str) -> nn.Module:
