@@ -73,7 +73,7 @@ def to_model(pictures):
 
 maps = explain.attention_maps(dino, to_model(pictures[chosen]))
 for one in maps:
-    print(one.name, tuple(one.weights.shape), "grid", one.grid_size, "tokens before it:", one.prefix)
+    print(one.name, tuple(one.weights.shape), "patches", one.grid_size, "tokens before them:", one.prefix)
 print("every row sums to 1:", torch.allclose(maps[0].weights.sum(dim=-1), torch.ones(())))
 
 # %% [markdown]
@@ -229,8 +229,9 @@ print(tuple(mine.shape), "equal to vit_edu.explain:", torch.allclose(mine, their
 labels, mae = checkpoint("supervised"), checkpoint("mae").encoder
 small = F.avg_pool2d(pictures[some].float(), 2).round().to(torch.uint8)  # the same pictures at 32 px
 y, x = torch.arange(64) // 8, torch.arange(64) % 8  # of each patch
-near = ((y[:, None] - y).abs() <= 1) & ((x[:, None] - x).abs() <= 1)  # (64, 64)
-alike, around = torch.ones(1, 1, 65, 65), F.pad(near.float(), (1, 0, 1, 0))[None, None]
+near = (((y[:, None] - y).abs() <= 1) & ((x[:, None] - x).abs() <= 1)).float()  # (64, 64)
+alike, around = torch.full((1, 1, 65, 65), 1 / 65), torch.eye(65)[None, None]
+around[:, :, 1:, 1:] = near / near.sum(dim=-1, keepdim=True)
 equal, window = (attention_distance(weights, (8, 8), 1).item() for weights in (alike, around))
 
 
@@ -258,8 +259,9 @@ plots.plot_curves(range(4), far, xlabel="layer (bars: its heads)", ylabel="dista
 
 # %% [markdown]
 # Same kind of model, same pictures, another question in training. Who has to paint a missing patch must ask its
-# neighbours; who has to say what the whole shows needs no neighbours. Your second guess has no answer without that
-# question. (Park et al. 2023 found the same pair of habits in models of full size.)
+# neighbours; who has to say what the whole shows needs no neighbours. (Park et al. 2023 found the same pair of habits in
+# models of full size.) So your second guess: a ViT *may* look near, and what it was asked decides. And even this one does
+# not *begin* with near patches: its last two layers look near, its first two hardly.
 
 # %% [markdown]
 # ## Places or things?
@@ -401,6 +403,8 @@ with torch.no_grad():
         stream = seen[f"blocks.{number}"]
 
 # %% [markdown]
+# Far from half of the sum, in every layer: here rollout gives attention too large a share.
+#
 # ## What is handed over
 #
 # A weight says how much is *asked for*. What arrives is weight times value, sent through `proj`. A tiny example: token 0
@@ -466,7 +470,7 @@ with torch.no_grad():
     v, weights = found[0]
     vectors = torch.einsum("bhqk,bhkd,chd->bhqkc", weights, v, attn.proj.weight.unflatten(1, (4, 24)))
     output = attn(double.blocks[0].norm1(double.embed(images))) - attn.proj.bias
-    lengths = contributions(weights, v, attn.proj.weight)
+    lengths = contributions(weights, v, attn.proj.weight.detach())
 print("vectors", tuple(vectors.shape), "-> lengths", tuple(lengths.shape))
 print("your lengths are theirs:", torch.allclose(lengths, vectors.norm(dim=-1), atol=1e-12))
 total = vectors.sum(dim=(1, 3))  # over heads and tokens: (2, 65, 96)
@@ -498,8 +502,8 @@ print(f"On average it gives itself {weights[:, 2, 0, 0].mean():.0%} of the weigh
 print(f"of all that is handed over to it, {share:.0%} comes from itself.")
 
 # %% [markdown]
-# It *rests*: softmax must give its one attention to somebody, and giving it to a short value is a way to say nothing.
-# Which brings up a famous finding.
+# Half of what its weight promises: its own value is short. This is how a head can *rest*: softmax must give its one
+# attention to somebody, and to give it to a short value is a way to say little. Which brings up a famous finding.
 
 # %% [markdown]
 # ## Artefacts, and registers
@@ -523,8 +527,8 @@ for name, (model, shown) in three.items():
     print(f"{name:7}", *told)
 
 # %% [markdown]
-# In most pictures nothing stands out. Where something does it was there after the first layer, and it shrinks with depth or
-# stays: these small models have no artefacts of that kind, and no use for a cure.
+# In most pictures nothing stands out. Where something does, in DINO and labels, it was there after the first layer, and
+# with depth it shrinks or stays: these small models have no artefacts of that kind, and no use for a cure.
 #
 # The cure is simple enough to show all the same. A **register** is one more learned token behind the class token. It
 # belongs to no patch and nobody reads it at the end. What does it do? Give a head of ours one, by hand: a key that every
@@ -657,7 +661,7 @@ with torch.no_grad():
 fall = torch.cat(fall, dim=1)  # (30, 64): how far the logit of the answer falls without this patch
 print(f"{len(tried)} pictures; taking one patch away moves the logit by {fall.abs().mean():.2f},")
 print(f"taking away the one that matters most by {fall.abs().amax(dim=1).mean():.2f}")
-print(f"patches without which the logit is *higher*: {(fall < 0).float().mean():.0%}")
+print(f"patches without which the logit is higher: {(fall < 0).float().mean():.0%}")
 
 # %% [markdown]
 # About half of the patches speak *against* the answer. Attention has no sign: it cannot tell for from against. So be kind to
@@ -717,7 +721,7 @@ plots.plot_images(rows, titles=["picture", "last layer", "rollout", "what matter
 # | here | paper |
 # | --- | --- |
 # | `class_attention_map` | Caron et al. 2021 (*DINO*), figure 1: heads of the last layer |
-# | `attention_distance` | Dosovitskiy et al. 2021 (*ViT*), section 4.5, figure 7 and appendix D.7; by amount of data: Raghu et al. 2021, section 4 |
+# | `attention_distance` | Dosovitskiy et al. 2021 (*ViT*), section 4.5, figure 7 and appendix D.7; by amount of data: Raghu et al. 2021, section 4; by what is asked in training: Park et al. 2023, *What Do Self-Supervised Vision Transformers Learn?* |
 # | `rollout` | Abnar & Zuidema 2020, section 3; used in ViT, figure 6 and appendix D.8 |
 # | `contributions` | Kobayashi et al. 2020, *Attention is Not Only a Weight* |
 # | artefacts, registers | Darcet et al. 2024; without training: Jiang et al. 2025 |

@@ -151,7 +151,7 @@ print("there and back:", torch.equal(layers.window_reverse(windows, (4, 3), (8, 
 # $$\operatorname{Attention}(Q,K,V)=\operatorname{softmax}\!\left(\frac{QK^{\top}}{\sqrt{d}}+B\right)V.$$
 #
 # The numbers come from a learned table with one row for each (dy, dx). In a window of 2 × 3, dy goes from −1 to 1, dx from
-# −2 to 2: 3 × 5 rows. Here is which pair of tokens uses which row.
+# −2 to 2: 3 × 5 rows. Here is which pair of tokens uses which row; "1,2" is the token in row 1 and column 2.
 
 # %%
 names = ["0,0", "0,1", "0,2", "1,0", "1,1", "1,2"]
@@ -263,7 +263,7 @@ plots.plot_images([lit(cat, alone)], titles=["eight blocks, one window"])
 # Moved windows stick out at the edges, and there would be more of them, of many sizes. Swin moves the *map* instead, up
 # and to the left, and lets what leaves come in at the other side: a **cyclic shift**. The number of windows stays.
 #
-# Step through it: choose *Shift*, then *Attention*, and look at a token of the last window. Whom are the crosses for?
+# Step through it: choose *Shift*, then *Masked attention*, and look at a token of the last window. Whom are the crosses for?
 # Then switch the mask off.
 
 # %%
@@ -310,7 +310,7 @@ def shift_mask(grid_size, window_size, shift_size):
     (H, W), (Wh, Ww), (down, right) = grid_size, window_size, shift_size
     row = (torch.arange(H) >= H - Wh).long() + (torch.arange(H) >= H - down)  # 0 … 0 1 1 2 2
     column = (torch.arange(W) >= W - Ww).long() + (torch.arange(W) >= W - right)
-    regions = 3 * row[:, None] + column  # (H, W)
+    regions = 3.0 * row[:, None] + column  # (H, W)
     regions = window_partition(regions[None, :, :, None], window_size)[0, :, :, 0]  # (nW, n)
     strangers = regions[:, :, None] != regions[:, None, :]  # (nW, n, n)
     return -100.0 * strangers
@@ -326,7 +326,7 @@ shift_mask = vit_edu.check("shift_mask", shift_mask)
 
 # %% tags=["nbval-check-output"]
 mask = shift_mask((8, 8), (4, 4), (2, 2))
-old = window_partition(shifted, (4, 4))[0, :, :, 0]  # (4, 16): the number of each token in the photo
+old = window_partition(shifted.float(), (4, 4))[0, :, :, 0]  # (4, 16): the number of each token in the photo
 agree = True
 for window in range(4):
     for i in range(16):
@@ -521,9 +521,8 @@ with torch.no_grad():
 
 kits_t = models.create_model("swin_tiny_patch4_window7_224")
 vit_edu.load_weights(kits_t, theirs_t.state_dict(), source="torchvision")
-with torch.device("meta"):  # yours needs no numbers of its own: it takes those of the kit's
-    swin_t = Swin().eval()
-swin_t.load_state_dict(kits_t.state_dict(), assign=True)
+swin_t = Swin().eval()
+swin_t.load_state_dict(kits_t.state_dict())
 print("parameters of yours:", f"{sum(p.numel() for p in swin_t.parameters()):,}")
 
 x = 2 * cat[None] - 1
@@ -754,8 +753,8 @@ with torch.no_grad():
 # %% [markdown]
 # The mean over all tokens makes a mistake look small. Compare maps, not answers, when you look for one.
 #
-# - **2·Wh − 1 for 2·Ww − 1.** Right for every square window, and the published ones are square. mmclassification mended
-#   its table "if window width is not equal to height" in a later commit. The check uses such windows.
+# - **2·Wh − 1 for 2·Ww − 1.** Right for every square window, and the published ones are square. The check uses others.
+#   With three axes a wrong length gives two pairs one row even in a cube; nnFormer has one (its pull request 88).
 # - **Regions numbered by the wrong end.** Cut the last window after `shift` tokens, not before the last `shift`: right
 #   where the shift is half of the window, wrong for a window of 7.
 # - **Sizes that windows do not divide.** torchvision pads the map first and shifts then; timm shifts first. From the
