@@ -33,6 +33,14 @@ def frozen() -> str:
     return table(["pre-trained by", "", *ASKED.values()], rows)
 
 
+def zero_shot() -> str:
+    """CLIP: the right name among all of the split's."""
+    splits = {asked: words for asked, words in ASKED.items() if asked.startswith("emoji")}
+    kinds = {"zero-shot": "the nearest", "zero-shot in 5": "among the nearest five", "zero-shot by chance": "by chance"}
+    rows = [[words, *(spread(values("clip", f"{asked}/{kind}")) for kind in kinds)] for asked, words in splits.items()]
+    return table(["asked of", *kinds.values()], rows)
+
+
 def tuned(recipe: str, asked: str, share: str) -> list[float]:
     """Accuracies after fine-tuning, or from scratch: recipe "scratch" is supervised's mark, the same model at 32 px."""
     scratch = recipe.startswith("scratch")
@@ -116,11 +124,17 @@ pictures.
 
 {frozen()}
 
+## Zero-shot
+
+How often the right name is the nearest to a picture for CLIP, of all names in the split, and among the nearest five.
+
+{zero_shot()}
+
 ## Fine-tuned, with few labels and with all
 
 Every weight learns, for 50, 150 or 400 steps of 64 pictures; the new head begins as the linear probe. Scratch is the
-same model with the same steps from random weights, once at the size of the first three and once at DINO's. Learning
-rate and layer-wise decay were chosen on parts of the training sets, with two of the encoders.
+same model with the same steps from random weights, once at the size of the first three and once at DINO's, without
+layer-wise decay. Learning rate and layer-wise decay were chosen on parts of the training sets, with two of the encoders.
 
 {shown["transfer.png"]}
 
