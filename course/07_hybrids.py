@@ -15,7 +15,7 @@
 # You train a ViT on your own few thousand pictures, and a plain CNN beats it. Is it a bug? Mostly it is not: a
 # convolution *knows* something about pictures that attention has to learn from them. This lesson says what, builds the
 # models that borrow it, and measures what it is worth. At the end you can
-# - say which three things a convolution knows, and show each of them on a photo;
+# - say which three things a convolution knows, and show each of them;
 # - compute what one output of any stack of convolutions sees;
 # - build the tokens and the pooling of CCT, and MobileViT's way of attending, inside the kit's models;
 # - read the laboratory: size of data against inductive bias, for four models of equal size;
@@ -273,18 +273,19 @@ from torch.utils.flop_counter import FlopCounterMode
 
 def cost(part, x):
     """Million multiply-adds, and parameters."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with FlopCounterMode(display=False) as counter:
         part(x)
     return counter.get_total_flops() / 2e6, sum(p.numel() for p in part.parameters())
 
 
-tiny = models.VisionTransformer(embed_dim=192, num_heads=3, depth=11, embed_layer=ConvStem)
-image, tokens = torch.zeros(1, 3, 224, 224), torch.zeros(1, 197, 192)
-parts = {
-    "patch embedding": (layers.PatchEmbed(embed_dim=192), image),
-    "four convolutions": (tiny.patch_embed, image),
-    "one block of ViT-Tiny": (tiny.blocks[0], tokens),
-}
+with torch.device("meta"):  # shapes alone, as in lesson 04: nothing is computed
+    tiny = models.VisionTransformer(embed_dim=192, num_heads=3, depth=11, embed_layer=ConvStem)
+    image, tokens = torch.empty(1, 3, 224, 224), torch.empty(1, 197, 192)
+    parts = {
+        "patch embedding": (layers.PatchEmbed(embed_dim=192), image),
+        "four convolutions": (tiny.patch_embed, image),
+        "one block of ViT-Tiny": (tiny.blocks[0], tokens),
+    }
 for name, (part, x) in parts.items():
     print("{:22} {:5.0f} million multiply-adds, {:7,} parameters".format(name, *cost(part, x)))
 print("tokens:", tuple(tiny.patch_embed(image).shape), "| answer:", tuple(tiny(image).shape))
@@ -359,7 +360,8 @@ sequence_pooling = vit_edu.check("sequence_pooling", sequence_pooling)
 
 # %% tags=["nbval-check-output"]
 x, weight = torch.randn(2, 9, 6, dtype=torch.float64), torch.randn(1, 6, dtype=torch.float64)
-pooled = [sequence_pooling(x, weight, torch.full((1,), bias, dtype=torch.float64))[0] for bias in (0.0, 100.0)]
+biases = torch.tensor([[0.0], [100.0]], dtype=torch.float64)
+pooled = [sequence_pooling(x, weight, bias)[0] for bias in biases]
 print("the same answer:", torch.allclose(*pooled))
 
 # %% [markdown]
@@ -381,7 +383,8 @@ class MyCCT(models.CCT):
 # %% tags=["nbval-check-output"]
 torch.manual_seed(0)
 theirs = vit_edu.create_model("cct_2_3x2_32").double().eval()
-shape = {"embed_dim": 128, "depth": 2, "num_heads": 2, "mlp_ratio": 1.0, "n_conv_layers": 2}  # its shape, in words
+# its shape, in words
+shape = {"embed_dim": 128, "depth": 2, "num_heads": 2, "mlp_ratio": 1.0, "n_conv_layers": 2}
 mine = MyCCT(**shape).double().eval()
 for model in (theirs, mine):
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters")
@@ -417,7 +420,8 @@ print(f"with the textbook's block the answers are off by {difference:.0%} of the
 
 # %%
 embed_patches = vit_edu.mine("embed_patches")
-hybrid = vit_edu.create_model("vit_tiny_resnet18_224", img_size=(64, 96), depth=2, num_classes=10).double().eval()
+hybrid = vit_edu.create_model("vit_tiny_resnet18_224", img_size=(64, 96), depth=2, num_classes=10)
+hybrid = hybrid.double().eval()
 pictures = torch.randn(2, 3, 64, 96, dtype=torch.float64)
 
 # %% tags=["nbval-check-output"]
@@ -615,10 +619,14 @@ print(f"The CNN has {cnn[0]:.1%} with 300 pictures.", end=" ")
 print(f"The ViT gets there with {enough[0]:,}." if enough else "The ViT does not get there with 9,000.")
 
 # %% [markdown]
-# Two things are plain. The order is that of inductive bias: the CNN knows most and leads, the hybrid follows once it has
-# some pictures, the two that begin with attention come last. And from the second size to the third hardly anything
-# changes, for anyone: all have the same number of steps, so that more pictures only mean that each is seen less often. More
-# data pay with more training; this grid could not afford it, and so it cannot say where the lines would meet.
+# Two things are plain. Convolutions lead: the CNN, which is made of them, everywhere, and the hybrid once it has some
+# pictures; the two that cut patches come last. And from the second size to the third hardly anything changes, for anyone:
+# all have the same number of steps, so that more pictures only mean that each is seen less often. More data pay with more
+# training; this grid could not afford it, and so it cannot say where the lines would meet.
+#
+# One thing is not as the story would have it. Swin's windows are locality too, but Swin is no better than the plain ViT,
+# and worse where the pictures are many. So it matters *which* of the three things a model takes for granted, and where:
+# Swin cuts patches first, as the ViT does.
 #
 # Dosovitskiy et al. 2021 ask the same question on another scale (section 4.3, figures 3 and 4). Taught by ImageNet
 # alone, their large ViTs are behind ResNets; taught by three hundred million pictures, they are ahead. "Large scale
@@ -637,7 +645,8 @@ print(f"The ViT gets there with {enough[0]:,}." if enough else "The ViT does not
 print("the report, two classes:            loss 45")
 print(f"fifty-fifty, two classes:           loss {math.log(2):.2f}")
 print(f"ten classes, all alike:             loss {math.log(10):.2f}")
-print(f"our ViT, ten classes, not trained:  loss {F.cross_entropy(new_vit()(plain(clothes)), clothes.labels):.1f}")
+untrained = F.cross_entropy(new_vit()(plain(clothes)), clothes.labels)
+print(f"our ViT, ten classes, not trained:  loss {untrained:.1f}")
 
 # %% [markdown]
 # A loss of 45 is no lack of data. Such a model is *certain*, and wrong, and steps that are too large are the first thing
