@@ -754,7 +754,7 @@ with torch.no_grad():
 # The mean over all tokens makes a mistake look small. Compare maps, not answers, when you look for one.
 #
 # - **2·Wh − 1 for 2·Ww − 1.** Right for every square window, and the published ones are square. The check uses others.
-#   With three axes a wrong length gives two pairs one row even in a cube; nnFormer has one (its pull request 88).
+#   With three axes a wrong length gives two pairs one row even in a cube: nnFormer was told so in a [pull request](https://github.com/282857341/nnFormer/pull/88).
 # - **Regions numbered by the wrong end.** Cut the last window after `shift` tokens, not before the last `shift`: right
 #   where the shift is half of the window, wrong for a window of 7.
 # - **Sizes that windows do not divide.** torchvision pads the map first and shifts then; timm shifts first. From the
