@@ -32,6 +32,21 @@ def test_three_seeds_each_with_every_figure(name):
         assert steps == [round(size.plan.epochs * (5622 // size.plan.batch_size))] * 3
 
 
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_says_what_it_reaches_in_how_long(name):
+    said, runs = " ".join(recipe(name).__doc__.split()), records.read(name)
+    told = {
+        "supervised": ["emoji/new_style/own head", "emoji/new_style/probe", "fashion/test/probe"],
+        "clip": ["emoji/new_style/zero-shot", "emoji/new_style/probe", "fashion/test/probe"],
+        "laboratory": ["ViT/9000", "Swin/9000", "CCT/9000", "CNN/9000"],
+    }.get(name, ["emoji/new_style/probe", "fashion/test/probe"])
+    places = [said.index(records.spread(records.values(name, figure))) for figure in told]
+    assert places == sorted(places)
+    minutes = [run["seconds_training"] / 60 for run in runs]
+    assert f"{min(minutes):.0f} to {max(minutes):.0f} minutes of training on one core of a Xeon at 2.8 GHz" in said
+    assert all(run["threads"] == 1 and "Xeon" in run["device"] and "2.80GHz" in run["device"] for run in runs)
+
+
 def test_an_equal_size_for_every_inductive_bias():
     parameters = records.read("laboratory")[0]["parameters"].values()
     assert max(parameters) < 1.15 * min(parameters)

@@ -1,7 +1,9 @@
 """CLIP (Radford et al. 2021): each emoji and its name belong together; one tower reads pictures, one the names' bytes.
 
-Zero-shot: of all names of a split, which is this picture's? Asked of the held-out style and of held-out concepts. What
-it reaches and how long it took: data/records/clip.json.
+Zero-shot: of all names of a split, which is this picture's? Asked of the held-out style and of held-out concepts. At
+laptop size, three seeds, in a style that it has not seen: 1.8 (1.6–2.6) % zero-shot, by chance 0.1; a linear probe on
+its features 53.7 (53.7–55.0) %, and 69.5 (69.5–69.7) % on Fashion-MNIST; 19 to 25 minutes of training on one core of a
+Xeon at 2.8 GHz. All figures: data/records/clip.json.
 """
 
 from dataclasses import replace

@@ -1,7 +1,9 @@
 """Size of data × inductive bias: a ViT, a Swin, a hybrid and a CNN of equal size, each taught the same clothing.
 
 From 300 to 9,000 pictures of Fashion-MNIST (all from scratch, the same steps for everyone, the same augmentation),
-asked of the 2,000 held out. What came out and how long it took: data/records/laboratory.json.
+asked of the 2,000 held out. At laptop size, three seeds, with 9,000: the ViT 73.8 (73.0–74.6) % right, the Swin
+71.8 (71.7–73.0), the hybrid 78.5 (77.7–79.2), the CNN 84.1 (83.7–85.7); 28 to 30 minutes of training on one core of a
+Xeon at 2.8 GHz. All figures: data/records/laboratory.json.
 """
 
 from dataclasses import dataclass, replace

@@ -1,6 +1,8 @@
 """MAE (He et al. 2022): three quarters of each emoji removed and painted again, no labels, 5,622 pictures of 32 px.
 
-Crops, mirror images and backgrounds, no other colours. What it reaches and how long it took: data/records/mae.json.
+Crops, mirror images and backgrounds, no other colours. At laptop size, three seeds: a linear probe on its features is
+52.7 (50.8–53.7) % right in a style that it has not seen and 80.5 (79.7–81.1) % on Fashion-MNIST; 23 to 42 minutes of
+training on one core of a Xeon at 2.8 GHz. All figures: data/records/mae.json.
 """
 
 from dataclasses import replace

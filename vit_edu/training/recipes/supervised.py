@@ -1,7 +1,9 @@
 """Labels: which of eight groups an emoji is in, learned from five styles (5,622 pictures of 32 px).
 
 Random crops, mirror images, colours and backgrounds; mixup and cutmix, label smoothing, drop path, an average of the
-weights. What it reaches and how long it took: data/records/supervised.json.
+weights. At laptop size, three seeds: 47.7 (47.3–52.5) % right by its own head in a style that it has not seen, a linear
+probe on its features 53.3 (51.9–55.0) % there and 65.8 (64.7–67.7) % on Fashion-MNIST; 14 to 27 minutes of training on
+one core of a Xeon at 2.8 GHz. All figures: data/records/supervised.json.
 """
 
 from dataclasses import replace
