@@ -1,8 +1,9 @@
 """DINO (Caron et al. 2021): a student that says of small crops what its teacher says of large ones, emoji at 64 px.
 
 Without labels; another background in every crop, so that what the crops share is the thing itself. At laptop size,
-three seeds: a linear probe on its features is 48.2 (48.1–48.4) % right in a style that it has not seen and 64.0 (62.3–64.7) %
-on Fashion-MNIST; 19 to 22 minutes of training on one core of a Xeon at 2.8 GHz. All figures: data/records/dino.json.
+three seeds: a linear probe on its features is 48.2 (48.1–48.4) % right in a style that it has not seen and
+64.0 (62.3–64.7) % on Fashion-MNIST; 19 to 22 minutes of training on one core of a Xeon at 2.8 GHz. All figures:
+data/records/dino.json.
 """
 
 from dataclasses import replace
