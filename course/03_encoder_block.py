@@ -624,7 +624,7 @@ plots.plot_positions(encoder.pos_embed[:, 1:], (8, 8))
 
 # %%
 torch.manual_seed(0)
-rates = torch.linspace(0, 0.5, 12)  # the usual rates are smaller, 0.1 to 0.3
+rates = torch.linspace(0, 0.5, 12)  # up to 0.5 as for Swin-B (Liu et al. 2021, appendix A2.1); DeiT goes up to 0.1
 kept = (torch.rand(12, 24) >= rates[:, None]).float()
 title = "12 blocks, 24 pictures: bright is kept"
 plots.plot_matrix(kept, rows=[f"block {i}" for i in range(12)], title=title)
