@@ -17,12 +17,28 @@ def accumulate(model: nn.Module, images: Tensor, labels: Tensor, micro_batch: in
     nn.utils.clip_grad_norm_(model.parameters(), max_norm)
 
 
+class Count:
+    """Pictures whose way forward waits for the way back, and the most that ever did. A copied model counts here too."""
+
+    waiting = most = 0
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def go(self, pictures: int) -> None:
+        self.waiting += pictures
+        self.most = max(self.most, self.waiting)
+
+    def done(self, pictures: int) -> None:
+        self.waiting -= pictures
+
+
 class Watched(nn.Module):
-    """A small model that counts the pictures whose way forward waits for the way back; its gradients are not empty."""
+    """A small model that counts its pictures; its gradients are not empty."""
 
     def __init__(self, state: dict[str, Tensor]):
         super().__init__()
-        self.waiting = self.most = 0
+        self.count = Count()
         for name, value in state.items():
             self.register_parameter(name, nn.Parameter(value.detach().clone()))
             getattr(self, name).grad = 0.3 * value.detach() + 0.1
@@ -30,27 +46,27 @@ class Watched(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         y = torch.tanh(images @ self.fc1) @ self.fc2
         if y.requires_grad:
-            self.waiting += len(images)
-            self.most = max(self.most, self.waiting)
-            y.register_hook(lambda _: self.done(len(images)))
+            self.count.go(len(images))
+            y.register_hook(lambda _: self.count.done(len(images)))
         return y
 
-    def done(self, images: int) -> None:
-        self.waiting -= images
-
-    def outcome(self, micro_batch: int) -> tuple[Tensor, int]:
+    def outcome(self, state: dict[str, Tensor], micro_batch: int) -> tuple[Tensor, int]:
         """The gradient as one vector, and the most pictures that waited (fewer than micro_batch are as good)."""
         for name, parameter in self.named_parameters():
+            if not torch.equal(parameter, state[name]):
+                raise AnswerError(f"{name} has moved. Asked for is the gradient; the optimizer's step comes later.")
             if parameter.grad is None:
                 raise AnswerError(f"{name}.grad is empty when your function is done.")
-        return torch.cat([p.grad.flatten() for p in self.parameters()]).clone(), max(self.most, micro_batch)
+        if not self.count.most:
+            raise AnswerError("No picture has gone through model(...) on a way that leads back.")
+        return torch.cat([p.grad.flatten() for p in self.parameters()]).clone(), max(self.count.most, micro_batch)
 
 
 def on_a_model(mine, state, images, labels, micro_batch, max_norm):
     """Runs an answer on a fresh model of these weights."""
     model = Watched(state)
     mine(model, images.detach(), labels, micro_batch, max_norm)
-    return model.outcome(micro_batch)
+    return model.outcome(state, micro_batch)
 
 
 def batches(draw: Draw):
@@ -75,7 +91,7 @@ parts = Exercise(
     points=3,
     reference=accumulate,
     cases=batches,
-    returns=("gradient", "pictures at once"),
+    returns=("gradient", "number of pictures at once"),
     call=on_a_model,
     hints=(
         "The loss of the whole batch is a mean over all pictures. What part of that mean belongs to a micro-batch of "
@@ -196,14 +212,19 @@ parts.mistake(
     clip=lambda model, max_norm: nn.utils.clip_grad_value_(model.parameters(), max_norm),
 )
 parts.mistake(
+    "each parameter clipped",
+    "You shorten the gradient of every parameter by itself, which turns the whole. Asked for is the norm of all "
+    "gradients together.",
+    clip=lambda model, max_norm: [nn.utils.clip_grad_norm_([p], max_norm) for p in model.parameters()],
+)
+parts.mistake(
     "the last pictures are left out",
     "Pictures that do not fill a micro-batch are never used. What does your loop do with the rest?",
     split=full_parts,
 )
 parts.mistake(
-    "everything waits for one backward",
-    "The gradient is right, but the way forward of all pictures waits for the way back: either all go through the "
-    "model together, or their losses are added up and there is one backward at the end. Nothing is saved. When can a "
-    "part be forgotten?",
+    "everything waits",
+    "The gradient is right, but all pictures have gone forward before the first way back begins: together, or part by "
+    "part. Nothing is saved. When can a part be forgotten?",
     together=True,
 )

@@ -24,10 +24,6 @@ from vit_edu.exercises.trial import (
     try_answer,
 )
 
-TOO_LONG = (
-    f"Your code did not return within {TIME_LIMIT:.0f} s of work, or {TIME_LIMIT * WAITING:.0f} s by the clock, "
-    "and was stopped."
-)
 AGAIN = "Your last answer was checked already. Change the cell above, run it, then run this one."
 
 
@@ -126,7 +122,7 @@ def last_rung(exercise: Exercise, mine: Callable, trial: Trial) -> Verdict:
     run = guarded(work, exercise.ready_made, exercise.seconds)
     verdict = Verdict(exercise, "passed", printed=trial.printed)
     if run.timed_out or len(held) < len(exercise.invariances):
-        verdict.status, verdict.sentence = "timeout", TOO_LONG
+        verdict.status, verdict.sentence = "timeout", too_long(exercise)
     elif any(held):
         verdict.status, verdict.sentence = "wrong", next(filter(None, held))
     if not verdict.passed:
@@ -140,10 +136,17 @@ def last_rung(exercise: Exercise, mine: Callable, trial: Trial) -> Verdict:
     return verdict
 
 
+def too_long(exercise: Exercise) -> str:
+    """How long the guard has waited for an answer to this exercise, in a sentence."""
+    own = f"{TIME_LIMIT:.0f} s of work, or {TIME_LIMIT * WAITING:.0f} s by the clock,"
+    waited = f"{exercise.seconds:.0f} s" if exercise.seconds else own
+    return f"Your code did not return within {waited} and was stopped."
+
+
 def cut_short(exercise: Exercise, trial: Trial, cases: list[tuple]) -> Verdict:
     """The verdict on an answer that did not come through all cases."""
     done = len(trial.outcomes)
-    verdict = Verdict(exercise, "timeout", TOO_LONG, {"runs"}, case=cases[done], printed=trial.printed)
+    verdict = Verdict(exercise, "timeout", too_long(exercise), {"runs"}, case=cases[done], printed=trial.printed)
     if trial.run.left_running:
         verdict.sentence += " It waits for something that cannot be interrupted; restart the kernel if it is slow."
     elif not trial.run.timed_out:

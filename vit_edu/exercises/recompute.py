@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from vit_edu.exercises.core import Draw, Exercise
+from vit_edu.exercises.trial import AnswerError
 
 
 class Recompute(torch.autograd.Function):
@@ -26,35 +27,38 @@ class Recompute(torch.autograd.Function):
 
 
 class Mlp:
-    """x + gelu(x W) V, and how many numbers were kept for the way back while it last ran."""
-
-    kept = 0
+    """What is run twice, as a report shows it."""
 
     def __call__(self, x: Tensor, W: Tensor, V: Tensor) -> Tensor:
-        with torch.autograd.graph.saved_tensors_hooks(self.keep, lambda tensor: tensor):
-            return x + F.gelu(x @ W) @ V
-
-    def keep(self, tensor: Tensor) -> Tensor:
-        self.kept += tensor.numel()
-        return tensor
+        return x + F.gelu(x @ W) @ V
 
     def __repr__(self):
         return "x + gelu(x @ W) @ V"
 
 
 def count_kept(mine, function, *tensors):
-    """A Function is applied, and once more to count; our own wrong answers, functions, give both already.
+    """A Function is applied, and to other tensors, to count what is kept beside them; our own wrong answers, functions,
+    give both already.
 
     `function` is made anew: to a learner's process that grades, only plain values and tensors come.
     """
-    function = Mlp()
-    run = mine.apply if isinstance(mine, type) and issubclass(mine, torch.autograd.Function) else mine
+    if isinstance(mine, type) and not issubclass(mine, torch.autograd.Function):
+        raise AnswerError(f"A class derived from torch.autograd.Function is wanted; {mine.__name__} is not.")
+    function, run = Mlp(), mine.apply if isinstance(mine, type) else mine
     result = run(function, *tensors)
     if isinstance(result, tuple):
         return result
-    function.kept = 0
-    run(function, *(tensor.detach().requires_grad_() for tensor in tensors))
-    return result, function.kept
+    others = [(tensor.detach() + 1).requires_grad_() for tensor in tensors]
+    given, kept = {tensor.data_ptr() for tensor in others}, []
+
+    def keep(tensor: Tensor) -> Tensor:
+        if tensor.untyped_storage().data_ptr() not in given:
+            kept.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        run(function, *others)
+    return result, sum(kept)
 
 
 def functions(draw: Draw):
@@ -68,7 +72,7 @@ again = Exercise(
     points=4,
     reference=Recompute,
     cases=functions,
-    returns=("result", "numbers kept"),
+    returns=("result", "count of numbers kept"),
     call=count_kept,
     ready_made=(checkpoint,),
     hints=(
@@ -100,7 +104,21 @@ class InSteps(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient):
-        return None, None, None, *ctx.back(ctx.function, ctx.saved_tensors, gradient)
+        return None, None, None, *ctx.back(ctx.function, ctx.saved_tensors[:3], gradient)
+
+
+class Shared(InSteps):
+    """The same with all that it keeps on the class."""
+
+    @staticmethod
+    def forward(ctx, function, back, keep, *tensors):
+        Shared.kept = function, back, tensors
+        return function(*tensors)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        function, back, tensors = Shared.kept
+        return None, None, None, *back(function, tensors, gradient)
 
 
 again.seconds = 20.0  # the first checkpoint of a session imports much
@@ -122,9 +140,20 @@ def recompute_in_steps(
 
 again.mistake(
     "everything is kept",
-    "The gradients are right, but the function ran with a graph, so all that lies between was kept. Inside the "
-    "forward of an autograd.Function nothing is recorded: call the function there.",
+    "The gradients are right, but what lies between was kept as well, by a graph or by you. Inside the forward of an "
+    "autograd.Function nothing is recorded: call the function there, and keep only what came in.",
     run=lambda function, back, keep, *tensors: function(*tensors),
+)
+again.mistake(
+    "the result is kept too",
+    "You keep the result beside the tensors that came in. Nobody needs it: it is computed again.",
+    keep=lambda tensors, result: (*tensors, result),
+)
+again.mistake(
+    "one place for all calls",
+    "You keep things where all calls share them, and a model has many blocks: the second call overwrites what the "
+    "first has kept. What is each call's own?",
+    run=Shared.apply,
 )
 again.mistake(
     "the gradient from above is forgotten",
@@ -235,7 +264,8 @@ master.mistake(
 )
 master.mistake(
     "the weight stays where it was",
-    "The weight that you return is the one you were given. The model runs with it: it must follow the master.",
+    "The weight that you return is where it began: untouched, or it took its small steps in bfloat16, where they are "
+    "lost. The model runs with it: it must follow the master.",
     rounded=lambda history: history[0].bfloat16(),
 )
 master.mistake(

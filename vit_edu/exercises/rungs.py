@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from vit_edu.exercises.core import Exercise
-from vit_edu.exercises.trial import AnswerError, Outcome, alike, close, message
+from vit_edu.exercises.trial import AnswerError, Outcome, alike, close, float_tensors, message
 
 RUNGS = ("runs", "shape", "values", "gradient", "invariance")
 
@@ -28,7 +28,9 @@ def failure(exercise: Exercise, case: tuple, got: Outcome, want: Outcome) -> Fai
         wanted = ", ".join(exercise.returns)
         found = describe(got.results[0]) if len(got.results) == 1 else f"{len(got.results)} results"
         return Failure("runs", f"Your code returned {found}; {len(exercise.returns)} results are wanted: {wanted}.")
-    problems = [difference(*trio) for trio in zip(exercise.returns, got.results, want.results, strict=True)]
+    given = {tensor.dtype for tensor in float_tensors(case)}
+    trios = zip(exercise.returns, got.results, want.results, strict=True)
+    problems = [difference(*trio, given) for trio in trios]
     found = sorted((p for p in problems if p), key=lambda p: RUNGS.index(p.rung))
     if found:
         right = [name for name, p in zip(exercise.returns, problems, strict=True) if not p]
@@ -48,7 +50,7 @@ def failure(exercise: Exercise, case: tuple, got: Outcome, want: Outcome) -> Fai
             which = f"no gradient reaches {names}" if names else "the gradient is not that of the right answer"
             return Failure("gradient", f"The values are right, but {which}.")
     if got.changed_inputs:
-        return Failure("invariance", "The results are right, but your code changes the tensors that it is given.")
+        return Failure("invariance", "The results are right, but your code changes what it is given.")
     return None
 
 
@@ -67,8 +69,8 @@ def tensor_names(names: list[str], case: tuple) -> Iterator[str]:
             yield name
 
 
-def difference(name: str, got, want) -> Failure | None:
-    """The first way in which one result differs from the right one."""
+def difference(name: str, got, want, given: set = frozenset()) -> Failure | None:
+    """The first way in which one result differs from the right one; `given` are the dtypes of the inputs."""
     if not isinstance(want, Tensor):
         if type(got) is not type(want):
             return Failure("runs", f"Your {name}: {describe(got)} found, {describe(want)} wanted.")
@@ -81,8 +83,9 @@ def difference(name: str, got, want) -> Failure | None:
     if got.device != want.device:
         return Failure("shape", f"The device of your {name} is {got.device}, that of the inputs {want.device}.")
     if got.dtype != want.dtype:
-        remedy = "where you make a new tensor, use the dtype of the inputs, as in x.new_zeros(...)"
-        return Failure("shape", f"The dtype of your {name} is {got.dtype}, wanted {want.dtype}: {remedy}.")
+        remedy = ": where you make a new tensor, use the dtype of the inputs, as in x.new_zeros(...)"
+        remedy = remedy if given == {want.dtype} else ""  # else the exercise changes the dtype, and says so
+        return Failure("shape", f"The dtype of your {name} is {got.dtype}, wanted {want.dtype}{remedy}.")
     if alike(got, want):
         return None
     if got.isnan().any() and not want.isnan().any():

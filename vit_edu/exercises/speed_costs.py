@@ -26,7 +26,7 @@ training = Exercise(
     points=3,
     reference=training_flops,
     cases=steps_of_training,
-    returns="FLOPs",
+    returns="number of FLOPs",
     hints=(
         "y = x W. On the way back somebody asks for the gradient of x and for that of W. Each is a matrix product: of "
         "what size? And who asks for the gradient of the very first x?",
@@ -48,6 +48,7 @@ def training_flops_in_steps(
     recompute,
     *,
     operations=2,
+    there=1,
     pictures=lambda batch_size: batch_size,
     blocks=lambda depth: depth,
     once=lambda embedding: embedding,  # of the embedding, going back
@@ -55,7 +56,7 @@ def training_flops_in_steps(
     again=lambda embedding, blocks, head: blocks,
 ):
     stack = blocks(depth) * block
-    total = (embedding + stack + head) + back * (stack + head) + once(embedding)
+    total = there * (embedding + stack + head) + back * (stack + head) + once(embedding)
     total += again(embedding, stack, head) if recompute else 0
     return operations * pictures(batch_size) * total
 
@@ -75,6 +76,11 @@ training.mistake(
     "A training step also goes back. What does it cost to get the gradients of x and of W from y = x W?",
     back=0,
     once=lambda embedding: 0,
+)
+training.mistake(
+    "the way forward is left out",
+    "You count the way back only. A training step first goes forward.",
+    there=0,
 )
 training.mistake(
     "the gradient of the pixels",
@@ -138,7 +144,7 @@ kept = Exercise(
     points=3,
     reference=kept_bytes,
     cases=blocks,
-    returns="bytes",
+    returns="number of bytes",
     hints=(
         "A linear layer needs its input again for the gradient of its matrix; so does a norm, and so does GELU. A "
         "product of two tensors that both learn needs both. Softmax needs its own result. A sum needs nothing.",

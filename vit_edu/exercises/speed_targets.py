@@ -2,15 +2,17 @@
 
 import copy
 import statistics
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import perf_counter  # this one, whatever an answer does to the module
 
 import torch
 from torch import Tensor, nn
 
 from vit_edu import layers
+from vit_edu.exercises.rungs import describe
 from vit_edu.exercises.targets import Stage, Target
+from vit_edu.exercises.trial import AnswerError
 from vit_edu.models import create_model
 
 
@@ -26,10 +28,10 @@ def seconds(function: Callable, *inputs) -> float:
     """Of one call; a GPU is waited for."""
     wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
     wait()
-    start = time.perf_counter()
+    start = perf_counter()
     function(*inputs)
     wait()
-    return time.perf_counter() - start
+    return perf_counter() - start
 
 
 @contextmanager
@@ -54,12 +56,20 @@ def off(mine: Tensor, plain: Tensor) -> float:
     """The size of the difference beside that of the right one; of other shapes, infinity."""
     if mine.shape != plain.shape:
         return float("inf")
-    return ((mine.float() - plain).norm() / plain.norm()).item()
+    return ((mine.detach().float() - plain).norm() / plain.norm()).item()
 
 
 def new_model(device: torch.device, name: str, **words) -> nn.Module:
     torch.manual_seed(0)
     return create_model(name, attention=PlainAttention, **words).to(device)
+
+
+@torch.no_grad()
+def choosy(model: nn.Module, factor: float) -> nn.Module:
+    """A new model attends nearly alike to all tokens, which could be had for less work. Its weights made sharper."""
+    for block in model.blocks:
+        block.attn.qkv.weight[: 2 * block.dim] *= factor  # rows of queries and keys
+    return model
 
 
 def fuse(model: nn.Module) -> nn.Module:
@@ -83,38 +93,46 @@ def faster(model: nn.Module) -> Callable[[Tensor], Tensor]:
 
 
 def measure_answers(mine: Callable, model: nn.Module, batch: tuple[int, ...], tolerance: float) -> dict:
-    """Every round has new pictures, so that an answer has to be worked out."""
+    """Every round has new pictures, so that an answer has to be worked out; all that are timed are looked at."""
     device = model.pos_embed.device
     pictures = [torch.randn(batch, device=device) for _ in range(7)]
     run = mine(copy.deepcopy(model))
-    right = copy.deepcopy(model).eval()
+    if not callable(run):
+        raise AnswerError(f"Your function returned {describe(run)}; wanted is a function, images -> logits.")
+    right, answers = copy.deepcopy(model).eval(), []
 
     @torch.inference_mode()
     def plain(images):
         return right(images)
 
-    first, *again, other = (run(pictures[i]) for i in (0, 0, 0, 1))
-    figure = side_by_side(plain, run, [(images,) for images in pictures])
-    wanted, other_wanted = plain(pictures[0]), plain(pictures[1])
+    def noted(images):
+        answers.append(run(images))
+
+    for _ in range(3):
+        noted(pictures[0])
+    if not isinstance(answers[0], Tensor):
+        raise AnswerError(f"The function that you return gave {describe(answers[0])}; wanted is a tensor, the logits.")
+    figure = side_by_side(plain, noted, [(images,) for images in pictures])  # once more to warm up, then each
+    wanted = [plain(images) for images in pictures]
     return {
         "figure": figure,
-        "all": len(first) == len(wanted),
-        "steady": all(torch.equal(first, logits) for logits in again),
-        "fresh": not torch.equal(first, other),
-        "graph": first.requires_grad,
-        "same": max(off(first.detach(), wanted), off(other.detach(), other_wanted)) < tolerance,
+        "all": len(answers[0]) == len(wanted[0]),
+        "steady": all(torch.equal(answers[0], logits) for logits in answers[:5]),
+        "fresh": not torch.equal(answers[-2], answers[-1]),
+        "graph": answers[0].requires_grad,
+        "same": max(map(off, answers[4:], wanted)) < tolerance,
     }
 
 
 def few_large(device: torch.device) -> dict:
     words = {"img_size": 256, "patch_size": 8, "embed_dim": 64, "num_heads": 8, "depth": 2, "num_classes": 10}
     model = new_model(device, "vit_tiny_patch16_224", drop_path_rate=0.5, **words)
-    return {"model": model, "batch": (1, 3, 256, 256), "tolerance": 1e-3}
+    return {"model": choosy(model, 6), "batch": (1, 3, 256, 256), "tolerance": 1e-3}
 
 
 def many_base(device: torch.device) -> dict:
     model = new_model(device, "vit_base_patch16_224", drop_path_rate=0.5)
-    return {"model": model, "batch": (128, 3, 224, 224), "tolerance": 0.05}
+    return {"model": choosy(model, 2), "batch": (128, 3, 224, 224), "tolerance": 0.05}
 
 
 speed = Target(

@@ -10,8 +10,9 @@ from html import escape
 
 import torch
 
+from vit_edu.exercises.ladder import not_started
 from vit_edu.exercises.report import Shown, card
-from vit_edu.exercises.trial import learners_line, message
+from vit_edu.exercises.trial import AnswerError, learners_line, message
 
 HEADLINES = {
     "reached": ("Reached. From here on the lesson runs with your code.", "#1a7f37"),
@@ -115,12 +116,14 @@ def run(target: Target, mine: Callable, device: torch.device | None = None) -> R
             result.stage, result.why_small = target.small, f"The large task can't be had ({error}), so: "
             given = result.stage.given(device)
         facts = target.measure(mine, **given)
-    except NotImplementedError as error:
-        result.status, result.sentence = "not started", str(error)
     except KeyboardInterrupt:
         result.status = "stopped"
+    except AnswerError as error:
+        result.status, result.sentence = "error", str(error)
     except Exception as error:  # whatever the answer raises is for the learner to read
         result.status, result.sentence = "error", f"{message(error)} {learners_line(error)}".strip()
+        if not_started(mine, error):
+            result.status, result.sentence = "not started", str(error)
     else:
         result.diagnosis = [sign for sign in target.signs if sign.shows(facts)]
         if facts["figure"] >= result.stage.figure and not result.diagnosis:

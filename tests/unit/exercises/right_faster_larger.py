@@ -21,8 +21,8 @@ def by_reciprocals(rows, inputs, outputs, bytes_each, peak, bandwidth):
 
 def with_numpy(rows, inputs, outputs, bytes_each, peak, bandwidth):
     moved = np.dot([rows, inputs, outputs], [inputs, outputs, rows]) * bytes_each
-    intensity = float(2 * rows * inputs * outputs / moved)
-    return intensity, float(np.minimum(peak, intensity * bandwidth))
+    intensity = 2 * rows * inputs * outputs / moved
+    return intensity, np.minimum(peak, intensity * bandwidth)
 
 
 def six_for_each(embedding, block, head, depth, batch_size, recompute):
@@ -90,6 +90,20 @@ def with_autograd_grad(model, images, labels, micro_batch, max_norm):
     nn.utils.clip_grad_norm_(model.parameters(), max_norm)
 
 
+def mean_so_far(model, images, labels, micro_batch, max_norm):
+    """What is there is weighed down before each part comes in; all go forward first, unrecorded."""
+    with torch.no_grad():
+        model(images)
+    model.zero_grad()
+    done = 0
+    for x, y in reversed(list(zip(images.split(micro_batch), labels.split(micro_batch)))):
+        for parameter in model.parameters():
+            parameter.grad = None if parameter.grad is None else parameter.grad * done / (done + len(x))
+        logits, done = model(x), done + len(x)
+        logits.backward((logits.softmax(-1) - F.one_hot(y, logits.shape[-1])).detach() / done)
+    nn.utils.clip_grad_norm_(model.parameters(), max_norm)
+
+
 def one_more_by_one(model, images, labels, micro_batch, max_norm):
     """Picture by picture: slow, and right."""
     model.zero_grad(set_to_none=False)
@@ -127,6 +141,24 @@ class WithVjp(torch.autograd.Function):
         with torch.enable_grad():
             found = torch.autograd.functional.vjp(ctx.run, ctx.saved_tensors, gradient)[1]
         return None, *found
+
+
+class WithFuncVjp(torch.autograd.Function):
+    """As torch.func has it, and forward without ctx."""
+
+    @staticmethod
+    def forward(function, *tensors):
+        return function(*tensors)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.function, *tensors = inputs
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        _, back = torch.func.vjp(ctx.function, *ctx.saved_tensors)
+        return None, *back(gradient)
 
 
 class DotWithTheGradient(torch.autograd.Function):
@@ -172,7 +204,7 @@ RIGHT = {
     "roofline": [seconds_first, by_reciprocals, with_numpy],
     "training_flops": [six_for_each, product_by_product],
     "kept_bytes": [tensor_by_tensor, summed_up],
-    "accumulate": [by_index, summed_then_divided, with_autograd_grad, one_more_by_one],
-    "recompute": [KeptOnTheSide, WithVjp, DotWithTheGradient],
+    "accumulate": [by_index, summed_then_divided, with_autograd_grad, mean_so_far, one_more_by_one],
+    "recompute": [KeptOnTheSide, WithVjp, WithFuncVjp, DotWithTheGradient],
     "master_steps": [in_place_master, with_an_optimizer, all_steps_at_once],
 }
