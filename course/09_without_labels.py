@@ -73,9 +73,9 @@ MaskExplorer(mae, emoji.images[chosen], names)
 noise = torch.tensor([[0.6, 0.1, 0.9, 0.3]])  # four patches
 ids_shuffle = noise.argsort(dim=1)
 print("in the order of the noise stand patches", ids_shuffle.tolist())
-shuffled = torch.tensor([["ABCD".index(x) for x in "ABCD"]]).gather(1, ids_shuffle)
-print("ABCD shuffled:", "".join("ABCD"[i] for i in shuffled[0].tolist()))
-print("shuffled once more, that is not ABCD:", "".join("ABCD"[i] for i in shuffled.gather(1, ids_shuffle)[0].tolist()))
+shuffled = "".join("ABCD"[i] for i in ids_shuffle[0])
+print("ABCD shuffled:", shuffled)
+print("shuffled once more, that is not ABCD:", "".join(shuffled[i] for i in ids_shuffle[0]))
 
 # %% [markdown]
 # The last line is the classic trap. `ids_shuffle` says who stands at place k. The way back needs the opposite: at which
@@ -83,7 +83,7 @@ print("shuffled once more, that is not ABCD:", "".join("ABCD"[i] for i in shuffl
 #
 # ### Exercise · random_masking
 #
-# Keep the `int(N * (1 - mask_ratio))` patches of smallest noise, in the order of their noise.
+# Keep the `int(N * (1 - mask_ratio))` patches of smallest noise. All stand in the order of their noise, the removed too.
 
 
 # %%
@@ -203,7 +203,8 @@ print("painted:", tuple(prediction.shape), "= 64 patches of 4 x 4 pixels in 3 co
 # ## What is asked
 #
 # The question is not the pixels themselves. Each patch is first brought to mean 0 and variance 1 by itself. Look at what
-# that does to a picture: plain areas vanish, and faint edges are as loud as strong ones.
+# that does to a picture: white and grey areas vanish, and what is faint is as loud as what is strong. The rooster's body
+# has a tint of blue that you hardly saw.
 
 # %%
 grid = (8, 8)
@@ -230,7 +231,8 @@ print(f"of the variance of pixels lies between patches, not within them: {means.
 
 # %%
 def mae_loss(prediction, patches, mask):
-    """prediction (B, N, D), patches (B, N, D) as they are in the picture, mask (B, N), 1 = removed -> ()"""
+    """prediction (B, N, D), patches (B, N, D) as they are in the picture -> ()
+    mask (B, N): 1 = removed, as many in each picture"""
     ### BEGIN SOLUTION
     mean, var = patches.mean(dim=-1, keepdim=True), patches.var(dim=-1, keepdim=True)  # (B, N, 1) each
     target = (patches - mean) / (var + 1e-6) ** 0.5
@@ -424,7 +426,8 @@ dino_step = vit_edu.check("dino_step", dino_step)
 # ### Exercise · update_teacher
 #
 # After each step of the optimiser the teacher moves a little to the student: θₜ ← m θₜ + (1 − m) θₛ, for every weight, in
-# place. `parameters()` of both come in the same order.
+# place. Step after step this is a mean of all students so far in which older ones count less, an **exponential moving
+# average** (EMA). `parameters()` of both come in the same order.
 
 
 # %%
@@ -471,9 +474,9 @@ print("the same teacher:", all(same))
 # %% [markdown]
 # ## A miniature, and two ways to ruin it
 #
-# Real training takes the better part of an hour. Here is all of it in seconds: the "pictures" are points in a plane that come in five heaps
-# (nobody tells the model), a "view" is the point, moved a little at random. The head has 16 outputs. What does each
-# output come to stand for?
+# Real training is too long for a lesson. Here is all of it in seconds: the "pictures" are points in a plane that come in
+# five heaps (nobody tells the model), a "view" is the point, moved a little at random. The head has 16 outputs. What
+# does each output come to stand for?
 
 
 # %%
@@ -639,7 +642,7 @@ on_thing = (F.avg_pool2d(thing, 8) > 0.4).flatten(1)  # (n, 64)
 def shares(model, pictures):
     """uint8 (n, 3, 64, 64) -> where the class token looks in the last layer, (n, h, 64)"""
     images = pictures.float() / 127.5 - 1
-    images = images if model.patch_embed.img_size == (64, 64) else F.avg_pool2d(images, 2)
+    images = images if model.patch_embed.img_size == (64, 64) else F.avg_pool2d(images, 2)  # trained at 32 pixels
     return class_attention_map(explain.attention_maps(model, images)[-1].weights, (8, 8)).flatten(2)
 
 
@@ -662,9 +665,10 @@ for name, model in {"DINO": dino, "labels": labels, "MAE": encoder, "untrained":
 print(f"{'a blob in the middle':22} {blob:10.0%} {blob:11.0%}")
 
 # %% [markdown]
-# On plain grounds DINO, which never heard of things, points at them most surely. On photos its lead is gone. It learned to
-# pass over what *changes* between crops, and in its crops that was the colour of the ground: it found what it was made to
-# find. That is no magic of attention; the choice of crops is where the knowledge went in.
+# On plain grounds DINO, which never heard of things, points at them most surely, and is the only one to pass the mark. On
+# photos its lead is gone, and nobody passes it. DINO learned to pass over what *changes* between crops, and in its crops
+# that was the colour of the ground: it found what it was made to find. That is no magic of attention; the choice of crops
+# is where the knowledge went in.
 #
 # Many pictures of such maps show "the best head". Choose the best of the heads for *each* picture, and look at the model
 # that nobody trained:
@@ -699,12 +703,17 @@ for n in asked:
 plots.plot_images(shown, titles=titles, columns=10)
 
 # %% [markdown]
+# To all three a dolphin is like something blue, an apple like something red, a cat like something yellow. Only the clocks
+# find their own kind. Colour and outline come first, and what a thing *is* only as far as these tell it.
+
+# %% [markdown]
 # ## k-NN: no head, no training
 #
-# Let the 20 nearest pictures whose label is known vote; `knn` is the kit's. These are the records of the bundled recipes:
-# models of one size that saw the same emoji, the first with labels, the others without. The question is the group of an
-# emoji in a new style, a new concept, or both; and clothing, which none of them has seen. The last line has learned nothing
-# at all: it compares pixels.
+# How far do they tell it? Let the 20 nearest pictures whose label is known vote; `knn` is the kit's. These are the records
+# of the bundled recipes: models of one size that saw the same emoji, the first with labels, the others without. Of three
+# runs you see the middle one, and in brackets the worst and the best. The question is the group of an emoji in a new style,
+# a new concept, or both; and clothing, which none of them has seen. The last line has learned nothing at all: it compares
+# pixels.
 
 # %%
 columns = ["emoji/new_style", "emoji/new_concepts", "emoji/new_both", "fashion/test"]
@@ -724,10 +733,10 @@ print(f"{'pixels':14}", *(f"{100 * share:19.1f}" for share in right))
 # %% [markdown]
 # ## A surprise
 #
-# Read the last line first. On a new style, and even more on clothing, comparing pixels is as good as anything frozen, or
-# better. The same emoji lies in the same place in all styles, and so does a shirt: pixels are a strong baseline here, and
-# many a table leaves them out. Then compare labels with MAE: whoever learned the labels of emoji knows emoji. Whoever was
-# only asked to paint them reads clothing better.
+# Read the last line first. On a new style, and even more on clothing, comparing pixels is better than anything frozen. The
+# same emoji lies in the same place in all styles, and so does a shirt: pixels are a strong baseline here, and many a table
+# leaves them out. Then compare labels with MAE. On emoji they are a point or two apart at most, though nobody told MAE a
+# single group. On clothing MAE is far ahead: whoever learns the labels of emoji may forget all that they do not ask for.
 #
 # What then is pre-training good for? Frozen features are a place to *begin*. All weights fine-tuned, with all labels:
 
@@ -737,8 +746,9 @@ for name, record, how in (("from scratch", "supervised", "scratch"), ("from MAE"
     print(f"{name:14}", *(f"{records.spread(records.values(record, f'{column}/{how}/1')):>19}" for column in columns))
 
 # %% [markdown]
-# The same model, the same steps, the same labels, another beginning. (Lesson 08 has the rest of this table. Small models
-# after an hour on one core show how a method works, not how far it goes.)
+# The same model, the same steps, the same labels, another beginning. Pixels with their neighbours still hold the first and
+# the last column: small pictures with one thing in the middle are where they are at home. (Lesson 08 has the rest of this
+# table. Small models after less than an hour on one core show how a method works, not how far it goes.)
 
 # %% [markdown]
 # ## What the papers say
@@ -790,7 +800,7 @@ plots.plot_images([((x + 1) / 2).clamp(0, 1) for x in shown], titles=list(said) 
 # 1. MAE: hide three quarters, encode the rest only, put mask tokens and positions where the holes are, paint what is missing.
 # 2. Its loss counts removed patches, each brought to mean 0 and variance 1; what is not asked is not learned.
 # 3. DINO: a student says of every crop what its teacher, the mean of earlier students, says of another one.
-# 4. Centring and sharpening push opposite ways; without either all answers become the same, and the loss does not tell.
+# 4. Centring and sharpening push opposite ways; if one is missing all answers become alike, and the loss does not tell.
 # 5. What crops change is what a model learns to ignore; test it with baselines that know nothing: pixels, a blob, random
 #    weights.
 #
@@ -811,7 +821,8 @@ plots.plot_images([((x + 1) / 2).clamp(0, 1) for x in shown], titles=list(said) 
 # [DINOv2](https://arxiv.org/abs/2304.07193), which uses both ideas at once.
 #
 # **Harder, without a check:** in the miniature let the views be the point *turned* by any angle about the middle. How many
-# outputs will come into use, and what will they stand for? Predict first. Then let gradients into the teacher (leave out
-# `detach` and `no_grad`, momentum 0), keep the centre, and look at the two entropies.
+# outputs will come into use, and what will they stand for? Predict first. Then let the student be its own teacher: in
+# `learn`, `told` asks the student. Once as it is, once with gradients on both sides, without `detach` and `no_grad`. Does
+# the centre save it? Look at the two entropies.
 #
 # **Next:** [10 · Images and words](10_images_and_words.ipynb): labels that people have written for other people.
