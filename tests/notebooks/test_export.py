@@ -5,7 +5,7 @@ import pytest
 
 from tests.unit.test_editions import HEAD
 from vit_edu import cli
-from vit_edu.classroom import build, export
+from vit_edu.classroom import build, editions, export
 from vit_edu.widgets import static
 
 
@@ -98,10 +98,11 @@ def test_links_to_notebooks_are_links_to_pages():
     ]
 
 
-def test_a_progress_bar_is_no_part_of_the_page_and_a_warning_is():
+def test_a_progress_bar_does_not_stay_and_a_warning_does():
     outputs = [v4.new_output("stream", name="stderr", text=text) for text in ("\rfields: 75%|###", "a warning\n")]
-    cell = v4.new_code_cell("x", outputs=outputs)
-    export.enliven(v4.new_notebook(cells=[cell]))
+    widget = v4.new_output("display_data", {"text/plain": "fields:  50%|##    | 2/4"})
+    cell = v4.new_code_cell("x", outputs=[widget, *outputs])
+    editions.clear_progress_bars(v4.new_notebook(cells=[cell]))
     assert [output.text for output in cell.outputs] == ["a warning\n"]
 
 

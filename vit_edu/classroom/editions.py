@@ -15,6 +15,7 @@ from vit_edu import resources
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 HEADER = {"title": str, "minutes": int, "builds_on": list, "builds": str}
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+PROGRESS_BAR = re.compile(r"\d%\|")  # as tqdm draws it, in text and as a widget
 BLOCKS = (ast.FunctionDef, ast.ClassDef)
 OFFLINE = Path(__file__).parent / "offline"
 
@@ -220,6 +221,19 @@ def run_cells(notebook, timeout: int = 120, **options) -> None:
         place = {"metadata": {"path": folder}}
         client = NotebookClient(notebook, timeout=timeout, resources=place, record_timing=False, **options)
         client.execute(env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.DEVNULL)
+    clear_progress_bars(notebook)
+
+
+def clear_progress_bars(notebook) -> None:
+    """Takes out what is gone when the work is done, and was there on a slow machine only."""
+
+    def is_bar(output) -> bool:
+        text = output.text if output.get("name") == "stderr" else output.get("data", {}).get("text/plain", "")
+        return PROGRESS_BAR.search(text) is not None
+
+    for cell in notebook.cells:
+        outputs = cell.get("outputs", [])
+        outputs[:] = [output for output in outputs if not is_bar(output)]
 
 
 def execute(notebook, timeout: int = 120):

@@ -112,9 +112,6 @@ def _why(notebook, error: Exception) -> str:
 def enliven(notebook) -> list[static.Saved]:
     """Puts the explorers, alive, in place of their outputs, and pictures with their alt text. Returns the explorers."""
     explorers = []
-    for cell in notebook.cells:  # a progress bar, which a notebook clears away when it is done
-        outputs = cell.get("outputs", [])
-        outputs[:] = [o for o in outputs if not (o.get("name") == "stderr" and "\r" in o.text)]
     for output in [output for cell in notebook.cells for output in cell.get("outputs", ())]:
         data, about = output.get("data", {}), output.get("metadata", {}).get("image/png", {})
         if explorer := static.Saved.within(notebook, output):
