@@ -69,6 +69,9 @@ WRONG = {
     "random now and then": body(
         "import random, time", "random.seed(time.time_ns())", "q = q * random.choice([1, 1, -1])"
     ),
+    "earlier results changed": body(
+        "kept.append(v @ k.mT @ q * 0 + v)", "[x.data.zero_() for x in kept]", first="kept = []"
+    ),
     "another gradient": body(
         "v = Scaled.apply(v)",
         first="""
@@ -134,6 +137,11 @@ READY_MADE = {
     "the kit's": through("layers.scaled_dot_product_attention"),
     "the kit's, renamed": through("mine", "from vit_edu.layers import scaled_dot_product_attention as mine"),
     "the kit's as the answer": "attention = layers.scaled_dot_product_attention",
+    "torch's, taken apart": through("torch.ops.aten.scaled_dot_product_attention.default.decompose"),
+    "torch's, past the override": through(
+        "lambda *x: F.torch.ops.aten.scaled_dot_product_attention.default.redispatch("
+        "torch._C.DispatchKeySet(torch._C.DispatchKey.CompositeImplicitAutograd), *x)"
+    ),
     "the kit's, in part": through("functools.partial(layers.scaled_dot_product_attention)", ALL),
     "the kit's, copied": through(
         "types.FunctionType(copied.__code__, copied.__globals__)", ALL + "copied = layers.scaled_dot_product_attention"

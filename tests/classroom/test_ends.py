@@ -71,6 +71,8 @@ ERRORS = {
         body("raise E", first="class E(Exception):\n    def __str__(self): raise E\n    __repr__ = __str__"),
         "it has no text that can be shown",
     ),
+    "characters that act": (body("raise ValueError('a\\nb\\x1b[31m\\u202e')"), "ValueError: a b [31m  (in "),
+    "a generator's end": (body("raise GeneratorExit('x')"), "Exception: GeneratorExit: x"),
     "half a character": (body("raise ValueError('\\udcff <b>')"), "ValueError: ? <b>"),
     "recursion": (body("attention(q, k, v)"), "RecursionError"),
     "lists": (body("x = [bytes(10**8) for _ in range(100)]"), "more than 1 GB of memory"),

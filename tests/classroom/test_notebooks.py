@@ -219,6 +219,7 @@ def test_files_that_are_none(name):
 
 BOMBS = {
     "names in a chain": "\n".join(f"a{i} = a{i + 1}" for i in range(20_000)) + "\nattention_cost = a0",
+    "a text of many parts": "x = f'" + "{1}" * 160_000 + "'",
     "many statements": "a = 1\n" * 200_000,
 }
 

@@ -1,5 +1,7 @@
 """Code that reaches for what is not its own: files, other submissions, the network, the process it came from."""
 
+import platform
+
 import pytest
 
 from tests.classroom.notebook import NAMES, SHORT, body, lesson
@@ -12,6 +14,9 @@ walled = pytest.mark.skipif(not walls(), reason="bubblewrap is not installed, or
 DENIED = "Operation not permitted"
 
 REFUSED = {
+    "its own memory": "open('/proc/self/mem', 'r+b')",
+    "memory that is shared": "from multiprocessing import shared_memory as m\nm.SharedMemory(create=True, size=9)",
+    "a file that has no name yet": "import os\nos.open('/tmp', os.O_TMPFILE | os.O_RDWR)",
     "write a file": "open('/tmp/found', 'w')",
     "append to a file": "import os\nos.open('/tmp/found', os.O_CREAT | os.O_RDWR | os.O_APPEND)",
     "make a folder": "import os\nos.mkdir('/tmp/folder')",
@@ -66,7 +71,8 @@ def test_other_files_are_not_there(attack, tmp_path):
 def test_nothing_is_handed_down(attack):
     alone = """
 import os
-known = {"PATH", "PYTHONPATH", "OMP_NUM_THREADS", "PWD", "LC_CTYPE", "TORCHINDUCTOR_CACHE_DIR"}  # the last is torch's
+known = {"PATH", "PYTHONPATH", "OMP_NUM_THREADS", "PWD", "LC_CTYPE"}
+known |= {"TORCHINDUCTOR_CACHE_DIR", "MPLCONFIGDIR"}  # torch's and matplotlib's own doing
 others = [n for n in os.listdir("/proc") if n.isdigit() and int(n) not in (1, 2, os.getpid(), os.getppid())]
 if set(os.environ) - known or others:
     return None
@@ -85,6 +91,34 @@ for name in "mem", "environ", "maps", "fd/3", "cwd":
     return None
 """
     attack(body(code), "passed")
+
+
+RAW = {
+    "vfork": "58",
+    "clone3": "435, 0, 0",
+    "the parent's memory": "310, os.getppid(), 0, 0, 0, 0, 0",
+    "a ring": "425, 8, 0",
+    "a namespace": "272, 0x10000000",
+    "a signal": "234, os.getpid(), os.getpid(), 9",
+    "a file by its handle": "304, -100, 0, 0",
+}
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the numbers are those of x86-64")
+@pytest.mark.parametrize("name", RAW)
+def test_calls_of_the_system_past_python(name, attack):
+    attack(body(f"import ctypes, os\nif ctypes.CDLL(None).syscall({RAW[name]}) != -1: return None"), "passed")
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="there is no other way into the kernel")
+def test_the_old_way_into_the_kernel_is_closed(attack):
+    code = """
+import ctypes, mmap
+page = mmap.mmap(-1, 4096, prot=7)
+page.write(b"\\xb8\\x02\\0\\0\\0\\xcd\\x80\\xc3")  # 32 bit: fork
+ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(page)))()
+"""
+    assert "SIGSYS" in attack(body(code), "ended")
 
 
 def test_no_memory_outlives_its_exercise(attack):
@@ -135,6 +169,21 @@ def test_bytes_that_are_no_message(attack):
     for rubbish in ("bytes(100)", "b'\\xff' * 100", "b'\\x10\\0\\0\\0\\0\\0\\0\\0' + b'[' * 16"):
         told = attack(body(code.replace("{BYTES}", rubbish)), "ended")
         assert told == "Your code wrote something of its own to the grader."
+
+
+OTHER_REPLIES = {
+    "no value": "Calls.call = lambda *_: {}",
+    "inputs that are none": "Calls.call = lambda *_: {'value': (v, q), 'inputs': 3, 'differentiable': []}",
+    "flags that are none": "Calls.call = lambda *_: {'value': (v, q), 'inputs': (), 'differentiable': 'yes'}",
+    "gradients that are none": "Calls.backward = lambda *_: {'gradients': 'abc'}",
+    "no gradients": "Calls.backward = lambda *_: {}",
+}
+
+
+@pytest.mark.parametrize("name", OTHER_REPLIES)
+def test_replies_to_nothing_that_was_asked(name, attack):
+    told = attack(body(f"from __main__ import Calls\n{OTHER_REPLIES[name]}"), "ended")
+    assert told == "Your code wrote something of its own to the grader."
 
 
 def test_the_protection_that_is_named_is_the_one_in_force(sandbox, monkeypatch):

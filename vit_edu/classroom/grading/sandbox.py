@@ -23,6 +23,7 @@ from vit_edu.exercises.core import AnswerError
 from vit_edu.exercises.trial import float_tensors, map_tensors
 
 START, CALL, END = 120.0, 30.0, 10.0  # seconds of patience: for the start, for one call, for the end of an exercise
+REPLIES = {"call": {"value": object, "inputs": tuple, "differentiable": list}, "backward": {"gradients": tuple}}
 SYSTEM = ("/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/alternatives")
 PROTECTED = (
     "bubblewrap: no network, no other processes, no files but the system's, Python's and the kit's, none to write; "
@@ -139,7 +140,9 @@ class Answer:
         try:
             wire.send(self.channel, wire.encode(request))
             reply = wire.receive(self.channel, CALL)
-            if told := reply.get("error"):
+            if not (told := reply.get("error")) and not fits(request, reply):
+                raise wire.BrokenMessage("no reply to this")
+            if told:
                 self.ready_made |= {str(told.get("ready-made"))[:80]} if told.get("ready-made") else set()
                 error = rebuilt(told)
         except TimeoutError:
@@ -224,18 +227,29 @@ def ending(status: int | None, seconds: int) -> tuple[str, bool]:
     return f"Your code ended its process, by os._exit({number}) or the like.", False
 
 
+def fits(request: dict, reply: dict) -> bool:
+    """Whether a reply has what its request asks for."""
+    wanted = REPLIES.get(request.get("do"), {})
+    return all(name in reply and isinstance(reply[name], kind) for name, kind in wanted.items())
+
+
 def rebuilt(told: dict) -> BaseException:
     """The learner's exception as far as plain values can tell of it."""
-    name, text = str(told.get("type", "")), str(told.get("text", ""))[:600]
+    name, text, line = (readable(str(told.get(key, ""))) for key in ("type", "text", "line"))
     kind = AnswerError if name == "AnswerError" else getattr(builtins, name, None)
     if not (isinstance(kind, type) and issubclass(kind, (Exception, SystemExit, KeyboardInterrupt))):
-        kind = Exception
+        kind, text = Exception, f"{name}: {text}".removeprefix(": ")
     try:
         error = kind(text)
     except Exception:  # UnicodeDecodeError wants five arguments
         error = Exception(f"{name}: {text}")
-    error.learners_line, error.not_started = str(told.get("line", ""))[:200], told.get("not started") is True
+    error.learners_line, error.not_started = line[:200], told.get("not started") is True
     return error
+
+
+def readable(text: str) -> str:
+    """One line without characters that act on a terminal or turn the direction of writing."""
+    return "".join(c if c.isprintable() else " " for c in text[:600])
 
 
 def protection(walls: list[str]) -> str:

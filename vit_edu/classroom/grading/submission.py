@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 LARGEST = 100_000_000  # bytes of a file; outputs make notebooks large
 PARTS = 5_000_000  # lists and objects in it: an empty one takes twenty times the memory of its two characters
 LONGEST = 500_000  # characters of code; a lesson has 25,000
+CELL = 50_000  # characters of one cell: Python reads some code in a time that grows with the square of its length
 MOST = 5_000  # statements
 ASKED = {"check", "target"}  # what they give back is the answer that went in, or the kit's
 # A line, and what its backslashes join to it.
@@ -70,6 +71,9 @@ def read(content: bytes) -> Submission:
         text = cell.get("source", cell.get("input", ""))
         text = ("".join(map(str, text)) if isinstance(text, list) else str(text))[:left]
         left -= len(text)
+        if len(text) > CELL:
+            found.broken.append((text, f"it is longer than {CELL} characters"))
+            continue
         try:
             nodes = _one_by_one(_parsed(text).body)
             found.statements += [_statement(node) for node in nodes][: MOST - len(found.statements)]
