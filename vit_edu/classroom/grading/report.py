@@ -64,11 +64,12 @@ def page(title: str, body: str) -> str:
 
 
 def rows(head: list[str], lines: list[list], numbers: tuple[int, ...] = ()) -> str:
-    """A table; `lines` of HTML."""
+    """A table; `lines` of HTML. No line of heads where all are empty."""
     kind = ['class="number"' if i in numbers else "" for i in range(len(head))]
     top = "".join(f'<th scope="col" {kind[i]}>{escape(cell)}</th>' for i, cell in enumerate(head))
     body = "".join(f"<tr>{''.join(f'<td {k}>{cell}</td>' for k, cell in zip(kind, line))}</tr>" for line in lines)
-    return f'<div class="wide"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+    top = f"<thead><tr>{top}</tr></thead>" if any(head) else ""
+    return f'<div class="wide"><table>{top}<tbody>{body}</tbody></table></div>'
 
 
 def total(result: dict) -> tuple[int, int]:
@@ -87,7 +88,7 @@ def learner(result: dict, title: str) -> str:
         for mark in result["marks"]
     ]
     parts = [f"<p>{escape(result['learner'])}: <strong>{points} of {of} points</strong></p>"]
-    parts.append(rows(["exercise", "points", ""], lines, numbers=(1,)))
+    parts.append(rows(["exercise", "points", "result"], lines, numbers=(1,)))
     for mark in result["marks"]:
         if mark["status"] == "passed":
             continue
@@ -166,7 +167,7 @@ def _alike(results: list[dict]) -> str:
         return "<p>No two notebooks have answers that only they share.</p>"
     lines = [[escape(one), escape(other), escape(", ".join(exercises))] for one, other, exercises in found]
     note = "<p>A place to look, and no verdict: names are ignored, and short right answers are often alike.</p>"
-    return note + rows(["", "", "answers that only they share"], lines)
+    return note + rows(["one", "the other", "answers that only they share"], lines)
 
 
 def _everyone(results: list[dict], exercises: list[str]) -> str:
