@@ -15,7 +15,7 @@ from PIL import Image
 
 from vit_edu import create_model, layers
 from vit_edu.widgets import PatchExplorer, patch_model
-from vit_edu.widgets.look import viridis
+from vit_edu.widgets.look import fixed, viridis
 
 PHOTO = torch.randint(0, 256, (3, 64, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 SENTENCE = (
@@ -164,6 +164,11 @@ def test_nbconvert_shows_the_picture_with_its_alt_text():
         warnings.simplefilter("error")  # of an output that cannot be shown
         page, _ = HTMLExporter(template_name="classic").from_notebook_node(notebook)
     assert f'alt="{SENTENCE}"' in page and data["image/png"] in page.replace("\n", "")
+
+
+def test_numbers_are_rounded_as_on_the_page():
+    said = [fixed(*each) for each in ((0.03125, 4), (6.25, 1), (12.5, 0), (6.25, 2), (0.0, 1), (2.675, 2), (99.96, 1))]
+    assert said == ["0.0313", "6.3", "13", "6.25", "0.0", "2.67", "100.0"]  # toFixed's, by the browser
 
 
 def test_nothing_is_fetched_from_elsewhere():

@@ -226,6 +226,23 @@ def test_it_can_be_read_and_no_text_is_cut(static_page, scheme):
         assert view.root.locator(".ve-texts").evaluate(inside)
 
 
+def test_words_above_the_columns_stay_whole(static_page):
+    whole = ["snowman", "grinning cat", "red heart", "sailboat", "watermelon"]
+    static_page.show(
+        SimilarityExplorer(new(), images, whole), SimilarityExplorer(new(), images, ["x" * 36, *whole[1:]])
+    )
+    first, second = SimilarityView(static_page), SimilarityView(static_page, 1)
+    pieces = """labels => labels.map(({ firstChild: text }) => {
+        const range = document.createRange();
+        range.selectNodeContents(text);
+        return [range.getClientRects().length, text.data.split(" ").length];
+    })"""
+    first.canvas(".ve-over"), second.canvas(".ve-over")  # two frames later
+    assert all(lines <= words for lines, words in first.root.locator(".ve-texts span").evaluate_all(pieces))
+    assert second.root.locator(".ve-texts span").evaluate_all(pieces)[0][0] > 1  # too high for one line: inside
+    assert first.cut() == second.cut() == []
+
+
 def test_two_explorers_do_not_disturb_each_other(static_page):
     static_page.show(SimilarityExplorer(new(), images, texts), SimilarityExplorer(new(), images[1:3], texts))
     first, second = SimilarityView(static_page), SimilarityView(static_page, 1)
@@ -236,6 +253,7 @@ def test_two_explorers_do_not_disturb_each_other(static_page):
 
 
 def test_the_words_the_still_picture_and_the_traits():
+    assert SimilarityExplorer(new(), images[0], texts[:1]).sentence().startswith("1 picture with 1 text: cosine.")
     explorer = SimilarityExplorer(new(), images, texts)
     assert explorer.temperature == pytest.approx(0.07) and torch.allclose(explorer.matrix, COSINE, atol=1e-6)
     before = explorer.picture().tobytes()
@@ -330,14 +348,3 @@ def test_in_jupyterlab_it_appears_and_python_follows_and_moves_it(lab_view):
     lab_view.notebook.run("explorer.shown = 'images'; explorer.temperature = 0.2", cell=1)
     lab_view.until(f"Picture 4 with text 3, “{texts[3]}”")
     lab_view.headline(f"gets {shown('images', 0.2).diag().mean() * 100:.1f} % on average")
-
-
-def test_in_jupyterlab_no_key_reaches_the_notebook(lab_view):
-    before, active = lab_view.notebook.cells, "jupyterapp.shell.currentWidget.content.activeCellIndex"
-    for target in (lab_view.grid, lab_view.slider, lab_view.root.locator(".ve-headline")):
-        target.click()
-        where = lab_view.page.evaluate(active)
-        for key in [*"abxddmst+-", "Delete", "Enter", "ArrowDown", "Escape"]:
-            lab_view.page.keyboard.press(key)
-        assert lab_view.notebook.cells == before and lab_view.page.evaluate(active) == where
-        assert lab_view.page.evaluate("document.activeElement.closest('.ve') !== null")

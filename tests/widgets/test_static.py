@@ -8,6 +8,7 @@ import torch
 
 from tests.widgets.test_patch_explorer import PatchView
 from vit_edu.widgets import PatchExplorer, static
+from vit_edu.widgets.look import source
 
 draw = torch.Generator().manual_seed(4)
 image = torch.randint(0, 256, (3, 56, 56), generator=draw, dtype=torch.uint8)
@@ -38,6 +39,37 @@ def test_without_javascript_there_is_a_picture_with_its_words(browser, tmp_path)
     picture = page.get_by_role("img")
     assert picture.get_attribute("alt") == explorer.sentence() and picture.bounding_box()["height"] > 300
     context.close()
+
+
+def test_half_precision_is_read_as_torch_writes_it(static_page):
+    bits = torch.arange(65536).to(torch.int32).to(torch.int16)
+    static_page.page.goto("about:blank")
+    read = static_page.page.evaluate(
+        """([code, sent]) => {
+            const look = new Function(`${code}; return look;`)();
+            const bytes = Uint8Array.from(atob(sent), (letter) => letter.charCodeAt(0));
+            return Array.from(look.halves(new DataView(bytes.buffer)), String);
+        }""",
+        [source("look.js"), base64.b64encode(bits.numpy().tobytes()).decode()],
+    )
+    read = torch.tensor([float(number.replace("Infinity", "inf")) for number in read])
+    assert torch.equal(read.nan_to_num(7), bits.view(torch.float16).float().nan_to_num(7))
+
+
+def test_words_in_the_alt_text_stay_words(monkeypatch):
+    monkeypatch.setattr(PatchExplorer, "sentence", lambda self: 'a "cat" <b>&')
+    assert '<img alt="a &quot;cat&quot; &lt;b&gt;&amp;" src' in static.place(PatchExplorer(image, 8))
+
+
+def test_an_explorer_that_fails_leaves_its_picture_and_the_others_alive(browser, tmp_path):
+    file, shape = tmp_path / "page.html", '"shape": [3, 56, 56]'
+    text = static.page([PatchExplorer(image, 8), PatchExplorer(image, 8)], "two")
+    file.write_text(text.replace(shape, '"shape": null', 1), encoding="utf-8")
+    page = browser.new_page()
+    page.goto(file.as_uri())
+    page.locator(".ve").wait_for()
+    assert page.locator(".ve").count() == page.locator(".ve-still img").count() == 1
+    page.close()
 
 
 def test_words_in_the_state_end_no_script():

@@ -8,7 +8,7 @@ from torch import nn
 from vit_edu.explain import attention_distance, attention_entropy, attention_maps, rollout, unwrapped
 from vit_edu.images import image_bytes
 from vit_edu.layers.checks import check_float
-from vit_edu.widgets.look import LARGEST_SIDE, Explorer, as_taken, fit, halves, source, viridis
+from vit_edu.widgets.look import LARGEST_SIDE, Explorer, as_taken, fit, fixed, halves, source, viridis
 
 MOST_NUMBERS = 20_000_000  # 40 MB go to the browser; ViT-L/16 at 224 px has 15 million weights
 
@@ -114,10 +114,10 @@ class AttentionExplorer(Explorer):
         target = int(row[len(self.prefix) :].argmax()) + len(self.prefix)
         here = self.layers[self.layer]
         verb = "comes most from" if self.shown == "rollout" else "looks most at"
-        words = f"Attention, {what}: {asks} {verb} {self._token_words(target)}, weight {row[target]:.4f}."
+        words = f"Attention, {what}: {asks} {verb} {self._token_words(target)}, weight {fixed(row[target].item(), 4)}."
         if self.shown == "head":
             distance, entropy = here["distance"][self.head], here["entropy"][self.head]
-            words += f" This head's mean distance is {distance:.1f} pixels, its entropy {entropy:.2f} bits."
+            words += f" This head's mean distance is {fixed(distance, 1)} pixels, its entropy {fixed(entropy, 2)} bits."
         return words
 
     def picture(self) -> Image.Image:

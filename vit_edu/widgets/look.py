@@ -4,6 +4,7 @@ import base64
 import functools
 import io
 import re
+from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 
 import anywidget
@@ -23,6 +24,11 @@ def source(*files: str) -> str:
 def halves(numbers: torch.Tensor) -> bytes:
     """A tensor as float16, in torch's order, for a Bytes trait; look.halves reads it."""
     return numbers.detach().cpu().to(torch.float16).contiguous().numpy().tobytes()
+
+
+def fixed(number: float, places: int) -> str:
+    """As JavaScript's toFixed, which rounds an exact half up: half precision has many, and both sides say the same."""
+    return str(Decimal(number).quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP))
 
 
 def as_taken(inputs: torch.Tensor, model: nn.Module) -> torch.Tensor:

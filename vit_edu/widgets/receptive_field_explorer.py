@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from vit_edu.explain import effective_receptive_fields, layers_of, unwrapped
 from vit_edu.images import image_bytes
-from vit_edu.widgets.look import LARGEST_SIDE, Explorer, as_taken, fit, source
+from vit_edu.widgets.look import LARGEST_SIDE, Explorer, as_taken, fit, fixed, source
 
 MOST_MODELS, MOST_LAYERS = 6, 8
 MOST_BYTES = 2**21  # of all fields together
@@ -210,4 +210,4 @@ def _light(field: np.ndarray, scale: str) -> np.ndarray:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %" if share >= 0.0995 or share == 0 else f"{100 * share:.1f} %"
+    return f"{fixed(100 * share, 0 if share >= 0.0995 or share == 0 else 1)} %"

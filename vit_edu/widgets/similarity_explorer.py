@@ -92,7 +92,8 @@ class SimilarityExplorer(Explorer):
             over = "texts" if self.shown == "texts" else "pictures"
             what, value = f"softmax over the {over} at temperature {self.temperature:.3g}", f"{value * 100:.1f} %"
         pair = f"Picture {self.row} with “{self.texts[self.column]}”: {value}."
-        words = f"{pictures} pictures with {texts} texts: {what}. {pair}"
+        several = f"{pictures} picture{'s' * (pictures > 1)} with {texts} text{'s' * (texts > 1)}"
+        words = f"{several}: {what}. {pair}"
         if pictures != texts:
             return words
         found = (matrix.argmax(dim=0 if self.shown == "images" else 1) == torch.arange(texts)).sum().item()
