@@ -17,12 +17,12 @@ def similarity_logits(image_features: Tensor, text_features: Tensor, logit_scale
 
 
 def lengths(draw: Draw, n: int) -> Tensor:
-    """(n, 1): from a sixth to six, so that features which are not normalised show."""
-    return (0.9 * draw.normal(n, 1)).clamp(-1.8, 1.8).exp()
+    """(n, 1): from 1 to 6, so that features which are not normalised show, and an eps of 1e-8 beside them does not."""
+    return (0.9 * draw.normal(n, 1)).abs().clamp(max=1.8).exp()
 
 
 def features(draw: Draw, n: int, dim: int) -> Tensor:
-    return lengths(draw, n) * draw.normal(n, dim)
+    return lengths(draw, n) * unit(draw.normal(n, dim))
 
 
 def tables(draw: Draw):
