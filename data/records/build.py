@@ -134,7 +134,8 @@ How often the right name is the nearest to a picture for CLIP, of all names in t
 
 Every weight learns, for 50, 150 or 400 steps of 64 pictures; the new head begins as the linear probe. Scratch is the
 same model with the same steps from random weights, once at the size of the first three and once at DINO's, without
-layer-wise decay. Learning rate and layer-wise decay were chosen on parts of the training sets, with two of the encoders.
+layer-wise decay. Learning rate and layer-wise decay were chosen on parts of the training sets, with two of the
+encoders.
 
 {shown["transfer.png"]}
 
