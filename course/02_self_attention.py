@@ -86,6 +86,18 @@ plots.plot_attention(photo, weights, grid_size=(14, 14), queries=queries)
 # things): one tint is all these tokens have to go by. A convolution would have needed many layers to bring two far
 # corners together.
 #
+# Four rows of 196. Here are all of them: point at any patch, or walk with the arrow keys. Can you find a patch that looks
+# at a few others only, and one that looks nearly everywhere? Below the photo stands over how many tokens it is spread.
+# (One layer with one head, here; a model has many of both, and each gets a small map.)
+
+# %%
+from vit_edu.explain import AttentionMap
+from vit_edu.widgets import AttentionExplorer
+
+one_head = AttentionMap("tints", weights[None, None], grid_size=(14, 14))  # (1, 1, N, N): one photo, one head
+AttentionExplorer([one_head], photo)
+
+# %% [markdown]
 # The last step: each token fetches what it has found. Its output is the **weighted mean** of all tokens, with its own
 # row of weights.
 

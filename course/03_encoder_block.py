@@ -37,8 +37,8 @@
 # %% [markdown]
 # ## The stream
 #
-# Here is an encoder to look into: four blocks, trained on emoji without labels (lesson 09 trains it). It comes with
-# the kit. One picture goes in: 8 × 8 patches and a class token, 96 numbers each.
+# Here is an **encoder**, a row of blocks between embedding and head, to look into: four of them, trained on emoji without
+# labels (lesson 09 trains it). It comes with the kit. One picture goes in: 8 × 8 patches and a class token, 96 numbers each.
 
 # %%
 import copy
@@ -810,6 +810,7 @@ print(f"recognised: {recognised(merged(images)):.0%}")
 #
 # ## New words
 #
+# - **encoder**: the row of blocks between embedding and head.
 # - **residual stream**: the tokens as they flow past all blocks, each of which only adds to them.
 # - **branch**: what is computed from the stream on the side, attention or MLP, and then added to it.
 # - **LayerNorm**: each token is shifted and scaled to mean 0 and variance 1 over its own channels, then stretched by

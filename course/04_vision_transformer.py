@@ -651,7 +651,6 @@ print("shuffled patches, shuffled positions, same logits:", same)
 # - **state dict**: the names of a model's tensors and their numbers; what a file of weights holds.
 # - **logits**: one number for each class before the softmax; any numbers, the largest wins.
 # - **classification head**: the last linear layer, which makes logits of one vector.
-# - **encoder**: the row of blocks between embedding and head.
 # - **FLOPs**: floating-point operations; a multiply-add is two of them.
 # - **meta device**: torch's way to build a model of shapes without numbers.
 # - **confusion matrix**: how often a thing of one class is taken for each other class.

@@ -339,8 +339,8 @@ plots.plot_images(shown, titles=["global", "global", "local", "local", "local", 
 #
 # Your fourth guess: both could give the *same* answer to every picture, and agree for ever. Two small things prevent it.
 #
-# - **Sharpening**: the teacher's temperature is lower, 0.04 against 0.1, so its shares are nearer to all-or-nothing. It
-#   pushes away from "everything alike".
+# - **Sharpening**: logits are divided by a **temperature** before the softmax, and the teacher's is lower, 0.04 against
+#   0.1, so its shares are nearer to all-or-nothing. It pushes away from "everything alike".
 # - **Centring**: the mean of the teacher's logits over many pictures is taken off. It pushes away from "always this one".
 
 # %%
@@ -813,6 +813,7 @@ plots.plot_images([((x + 1) / 2).clamp(0, 1) for x in shown], titles=list(said) 
 # - **teacher, student**: two networks of one kind, of which the student learns to answer as the teacher does.
 # - **EMA (exponential moving average)**: a mean in which what lies further back counts less and less.
 # - **centring**: taking the mean answer off every answer, so that no output wins on all pictures.
+# - **temperature**: what logits are divided by before a softmax; small makes it sharp.
 # - **sharpening**: dividing logits by a small temperature, so that the largest takes nearly all.
 # - **collapse**: the same answer to every picture, which satisfies the loss and says nothing.
 #

@@ -718,7 +718,6 @@ print(f"two transformers, the record:   {records.spread(values)} %")
 # - **contrastive loss**: pulls pairs that belong together, and pushes apart all others in the batch.
 # - **projection**: the last matrix of a tower, which brings its vector into the space of both.
 # - **cosine similarity**: the dot product of two vectors of length 1; from -1 to 1.
-# - **temperature**: what logits are divided by; small makes a softmax sharp. CLIP learns the logarithm of its inverse.
 # - **zero-shot**: to classify without a single labelled picture of the task; the classes are given in words.
 # - **prompt**: the text that stands for a class; several, averaged, are an ensemble.
 # - **recall at k**: the share of queries that have the right answer among their k best.

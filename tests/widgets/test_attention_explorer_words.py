@@ -6,7 +6,7 @@ import traitlets
 from torch import nn
 
 from tests.widgets.test_attention_explorer import IMAGE, MAPS, VIT, swin, vit
-from vit_edu.explain import attention_distance, attention_entropy, attention_maps, rollout
+from vit_edu.explain import AttentionMap, attention_distance, attention_entropy, attention_maps, rollout
 from vit_edu.models import create_model
 from vit_edu.widgets import AttentionExplorer, attention_explorer
 
@@ -16,6 +16,10 @@ def broken():
     with torch.no_grad():
         model.blocks[1].attn.qkv.weight[0, 0] = torch.nan
     return model
+
+
+def one_map(*shape, grid_size=(3, 5), prefix=0):
+    return AttentionMap("mine", torch.rand(*shape), grid_size, prefix)
 
 
 @pytest.mark.parametrize(
@@ -39,6 +43,16 @@ def broken():
         (lambda: AttentionExplorer(VIT, IMAGE[:, :, :24], IMAGE / 255), ValueError, "the same proportions"),
         (lambda: AttentionExplorer(VIT, IMAGE, IMAGE / 0.0), ValueError, "of blocks.0 are not finite"),
         (lambda: AttentionExplorer(broken(), IMAGE), ValueError, "of blocks.1 are not finite; wanted numbers"),
+        (lambda: AttentionExplorer([], IMAGE), TypeError, "holds nothing; wanted a model, or an AttentionMap for each"),
+        (lambda: AttentionExplorer([torch.ones(2, 2)], IMAGE), TypeError, "holds Tensor; wanted a model, or an Atten"),
+        (lambda: AttentionExplorer([one_map(1, 2, 15, 15)], IMAGE, IMAGE / 255), TypeError, "leave inputs out"),
+        (lambda: AttentionExplorer([one_map(15, 15)], IMAGE), ValueError, r"\(15, 15\).* wanted \(1, h, 15, 15\)"),
+        (lambda: AttentionExplorer([one_map(1, 2, 16, 16)], IMAGE), ValueError, r"16\); for 3 × 5 .* \(1, h, 15, 15\)"),
+        (
+            lambda: AttentionExplorer([one_map(1, 2, 15, 15), one_map(1, 2, 16, 16, prefix=1)], IMAGE),
+            ValueError,
+            "prefix 1, mine 0; wanted the same",
+        ),
     ],
 )
 def test_what_it_cannot_show_gets_a_sentence(build, error, words):
@@ -49,7 +63,7 @@ def test_what_it_cannot_show_gets_a_sentence(build, error, words):
 
 def test_too_many_weights_get_a_sentence(monkeypatch):
     monkeypatch.setattr(attention_explorer, "MOST_NUMBERS", 2000)
-    with pytest.raises(ValueError, match=r"has 2,304 attention weights for this image; wanted at most 2,000: take"):
+    with pytest.raises(ValueError, match=r"are 2,304 attention weights for this image; wanted at most 2,000: take"):
         AttentionExplorer(VIT, IMAGE)
 
 
@@ -108,3 +122,14 @@ def test_inputs_may_be_of_another_size_than_the_picture():
     torch.testing.assert_close(
         explorer.row(), attention_maps(VIT, inputs[None])[2].weights[0, 0, 8], atol=1e-3, rtol=1e-3
     )
+
+
+def test_attention_of_ones_own_is_shown_like_a_models():
+    theirs, mine = AttentionExplorer(VIT, IMAGE), AttentionExplorer(MAPS, IMAGE)
+    for name in ("weights", "layers", "prefix", "size", "query", "layer"):
+        assert getattr(mine, name) == getattr(theirs, name)
+    patches = torch.rand(1, 1, 15, 15, dtype=torch.float64, requires_grad=True).softmax(dim=-1)
+    alone = AttentionExplorer([AttentionMap("mine", patches, (3, 5))], IMAGE)
+    alone.query = 14
+    torch.testing.assert_close(alone.row(), patches[0, 0, 14].float().detach(), atol=1e-3, rtol=1e-3)
+    assert alone.prefix == () or alone.prefix == []

@@ -219,7 +219,8 @@ def run_cells(notebook, timeout: int = 120, **options) -> None:
     path = os.pathsep.join(filter(None, [str(OFFLINE), os.environ.get("PYTHONPATH")]))
     with tempfile.TemporaryDirectory() as folder:
         place = {"metadata": {"path": folder}}
-        client = NotebookClient(notebook, timeout=timeout, resources=place, record_timing=False, **options)
+        words = {"record_timing": False, "coalesce_streams": True}  # how long it took, and in how many parts, is chance
+        client = NotebookClient(notebook, timeout=timeout, resources=place, **words, **options)
         client.execute(env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.DEVNULL)
     clear_progress_bars(notebook)
 

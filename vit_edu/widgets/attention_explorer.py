@@ -5,7 +5,7 @@ import traitlets as t
 from PIL import Image, ImageDraw
 from torch import nn
 
-from vit_edu.explain import attention_distance, attention_entropy, attention_maps, rollout, unwrapped
+from vit_edu.explain import AttentionMap, attention_distance, attention_entropy, attention_maps, rollout, unwrapped
 from vit_edu.images import image_bytes
 from vit_edu.layers.checks import check_float
 from vit_edu.widgets.look import LARGEST_SIDE, Explorer, as_taken, fit, fixed, halves, source, viridis
@@ -16,9 +16,10 @@ MOST_NUMBERS = 20_000_000  # 40 MB go to the browser; ViT-L/16 at 224 px has 15 
 class AttentionExplorer(Explorer):
     """Choose a token, a layer and a head; see where that token looks, painted over the photo.
 
-    model: any of the kit with attention (vit_edu.explain.attention_maps). image: the picture, (3, H, W), (1, H, W) or
-    (H, W), uint8 or float in 0..1. inputs: what the model sees, float (C, H, W), of the same proportions; where it is
-    None, image * 2 - 1, as the kit's own checkpoints want it.
+    model: any of the kit with attention (vit_edu.explain.attention_maps), or attention of your own, a list of
+    vit_edu.explain.AttentionMap(name, weights (1, h, N, N), grid_size), one for each layer. image: the picture,
+    (3, H, W), (1, H, W) or (H, W), uint8 or float in 0..1. inputs: what the model sees, float (C, H, W), of the same
+    proportions; where it is None, image * 2 - 1, as the kit's own checkpoints want it.
 
     In the next cell read (or set) `explorer.layer` and `explorer.head`, counted from 0, `explorer.query` (the patch,
     row by row; -1 is the class token, -2 and on what stands behind it: distillation token, registers) and
@@ -42,29 +43,35 @@ class AttentionExplorer(Explorer):
     query = t.Int(0).tag(sync=True)
     shown = t.Enum(["head", "mean", "rollout"], "head").tag(sync=True)
 
-    def __init__(self, model: nn.Module, image: torch.Tensor, inputs: torch.Tensor | None = None):
+    def __init__(self, model: nn.Module | list[AttentionMap], image: torch.Tensor, inputs: torch.Tensor | None = None):
         image = image_bytes(image, LARGEST_SIDE)
-        inputs = image / 127.5 - 1 if inputs is None else inputs
-        _check(model, image, inputs)
-        model = unwrapped(model)
-        maps = attention_maps(model, as_taken(inputs, model)[None])
+        if isinstance(model, list | tuple):
+            _check_maps(model, inputs)
+            maps, inputs, names = list(model), image, ["class token"]
+        else:
+            inputs = image / 127.5 - 1 if inputs is None else inputs
+            _check(model, image, inputs)
+            model = unwrapped(model)
+            maps = attention_maps(model, as_taken(inputs, model)[None])
+            names = _prefix_names(model)
         if (numbers := sum(one.weights.numel() for one in maps)) > MOST_NUMBERS:
             raise ValueError(
-                f"The model has {numbers:,} attention weights for this image; wanted at most {MOST_NUMBERS:,}: "
+                f"There are {numbers:,} attention weights for this image; wanted at most {MOST_NUMBERS:,}: "
                 "take a smaller image, larger patches or a smaller model."
             )
         if broken := [one.name for one in maps if not one.weights.isfinite().all()]:
             raise ValueError(
                 f"The attention weights of {broken[0]} are not finite; wanted numbers: "
-                "look for NaN in the model's weights and in `inputs`."
+                "look for NaN in what they were made of."
             )
-        self._maps = [one.weights[0].float().cpu().half() for one in maps]  # (h, N, N) each
+        self._maps = [one.weights[0].detach().float().cpu().half() for one in maps]  # (h, N, N) each
         self.set_trait("pixels", image.numpy().tobytes())
         self.set_trait("shape", tuple(image.shape))
         self.set_trait("size", tuple(inputs.shape[1:]))
         self.set_trait("weights", b"".join(map(halves, self._maps)))
         self.set_trait("layers", [_facts(one, self.size) for one in maps])
-        self.set_trait("prefix", _prefix_names(model, maps[0].prefix))
+        names += [f"register {i}" for i in range(maps[0].prefix)]
+        self.set_trait("prefix", names[: maps[0].prefix])
         layer = self.layers[-1]
         super().__init__(layer=len(maps) - 1, query=layer["rows"] // 2 * layer["columns"] + layer["columns"] // 2)
 
@@ -151,20 +158,38 @@ def first_of_stage(layers: list[dict], layer: int) -> int:
 
 def _facts(one, size: tuple[int, int]) -> dict:
     rows, columns = one.grid_size
-    weights = one.weights.float()
+    weights = one.weights.detach().float()
     distance = attention_distance(weights, one.grid_size, (size[0] / rows, size[1] / columns), one.prefix)
     facts = {"name": one.name, "heads": weights.shape[1], "rows": rows, "columns": columns}
     return facts | {"distance": distance[0].tolist(), "entropy": attention_entropy(weights)[0].tolist()}
 
 
-def _prefix_names(model: nn.Module, prefix: int) -> list[str]:
-    names = (
-        ["class token"] if prefix and any(name.endswith("cls_token") for name, _ in model.named_parameters()) else []
-    )
-    more = prefix - len(names)
-    if hasattr(model, "head_dist"):
-        return [*names, "distillation token"]
-    return names + [f"register {i}" for i in range(more)]
+def _prefix_names(model: nn.Module) -> list[str]:
+    """What stands before registers: names of class and distillation token, where the model has them."""
+    has_class = any(name.endswith("cls_token") for name, _ in model.named_parameters())
+    return ["class token"] * has_class + ["distillation token"] * hasattr(model, "head_dist")
+
+
+def _check_maps(maps: list[AttentionMap], inputs: torch.Tensor | None) -> None:
+    """One image's maps with the same tokens before the patches, else TypeError or ValueError."""
+    example = "AttentionMap('mine', weights[None], (rows, columns)) for weights (h, N, N)"
+    if not maps or not all(isinstance(one, AttentionMap) and isinstance(one.weights, torch.Tensor) for one in maps):
+        found = ", ".join(type(one).__name__ for one in maps) or "nothing"
+        raise TypeError(f"The list holds {found}; wanted a model, or an AttentionMap for each layer: {example}.")
+    if inputs is not None:
+        raise TypeError("There are inputs, and no model to see them; wanted a model, or maps alone: leave inputs out.")
+    for one in maps:
+        check_float("attention weights", one.weights)
+        size, shape = one.prefix + one.grid_size[0] * one.grid_size[1], tuple(one.weights.shape)
+        if len(shape) != 4 or shape[0] != 1 or not shape[1] or shape[2:] != (size, size):
+            grid = f"{one.grid_size[0]} × {one.grid_size[1]} patches and {one.prefix} tokens before them"
+            raise ValueError(
+                f"The weights of {one.name} have the shape {shape}; for {grid} wanted (1, h, {size}, {size})."
+            )
+        if one.prefix != maps[0].prefix:
+            raise ValueError(
+                f"{one.name} has the prefix {one.prefix}, {maps[0].name} {maps[0].prefix}; wanted the same."
+            )
 
 
 def _check(model: nn.Module, image: torch.Tensor, inputs: torch.Tensor) -> None:
