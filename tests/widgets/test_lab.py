@@ -125,3 +125,17 @@ def test_saved_closed_and_reopened_without_their_kernel(six):
     six.answer()
     # JupyterLab asks for the models once before it has restored them, and says so.
     six.notebook.errors[:] = [error for error in six.notebook.errors if "widget model not found" not in error]
+
+
+@pytest.mark.parametrize(
+    "call, sentence",
+    [
+        ("create_model('resnet20'), torch.rand(3, 32, 32)", "a ResNet, which has no attention, found, wanted a trans"),
+        ("[], torch.rand(3, 32, 32)", "The list holds nothing; wanted a model, or an AttentionMap for each layer"),
+    ],
+)
+def test_what_cannot_be_shown_is_one_sentence_in_its_place(clean_notebook, call, sentence):
+    code = "import torch\nfrom vit_edu import create_model\nfrom vit_edu.widgets import AttentionExplorer\n"
+    [output] = clean_notebook.run(f"{code}AttentionExplorer({call})")
+    [told] = output["traceback"]
+    assert told.startswith(f"AttentionExplorer: {sentence}")
