@@ -1,8 +1,6 @@
 """What an exercise is: inputs, the right answer in exchangeable steps, the classic mistakes by name, hints."""
 
-import contextlib
 import inspect
-import io
 import itertools
 import math
 import secrets
@@ -13,6 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from vit_edu.exercises.guard import unheard
 from vit_edu.exercises.trial import AnswerError, map_tensors
 
 
@@ -75,7 +74,7 @@ def call_module(mine: type[nn.Module], config: dict, state: dict[str, Tensor], *
     if fixed := sorted(wanted.keys() - learned):
         raise AnswerError(f"Training would not change {', '.join(fixed)}: no nn.Parameter with requires_grad=True.")
     if any(value.requires_grad for value in state.values()):
-        with torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
+        with torch.no_grad(), unheard():
             put(module, map_tensors(Tensor.neg, state))(*map_tensors(Tensor.clone, inputs))
     else:
         module.eval()

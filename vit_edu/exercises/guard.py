@@ -43,15 +43,26 @@ class Printed(io.TextIOBase):
     """Takes what is printed, and forgets what is more than a report can show."""
 
     def __init__(self):
-        self.text = ""
+        self.text, self.deaf = "", False
 
     def write(self, text: str) -> int:
-        if len(self.text) < LONGEST_PRINT:
+        if len(self.text) < LONGEST_PRINT and not self.deaf:
             self.text += text.encode("utf-8", "replace").decode()[:LONGEST_PRINT]
         return len(text)
 
     def close(self) -> None:
         """Stays open: a learner's `sys.stdout.close()` is none of ours."""
+
+
+@contextlib.contextmanager
+def unheard() -> Iterator[None]:
+    """What guarded code prints meanwhile is not noted."""
+    printed = sys.stdout if isinstance(sys.stdout, Printed) else Printed()
+    printed.deaf = True
+    try:
+        yield
+    finally:
+        printed.deaf = False
 
 
 class ReadyMade(TorchFunctionMode):
@@ -83,9 +94,14 @@ class ReadyMade(TorchFunctionMode):
 
 
 @contextlib.contextmanager
-def left_as_it_was() -> Iterator[None]:
-    """Random numbers, default dtype, warnings and stdout are afterwards as before, also when the learner interrupts."""
+def left_as_it_was(printed: Printed) -> Iterator[None]:
+    """Random numbers, default dtype, warnings and stdout are afterwards as before, also when the learner interrupts.
+
+    stdout is meanwhile `printed`. It is set and reset here, in the thread that waits: code that is left running ends
+    at any time, and must not put back then what stdout was once.
+    """
     dtype, stdout, python, numpy = torch.get_default_dtype(), sys.stdout, random.getstate(), np.random.get_state()
+    sys.stdout = printed
     try:
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they would point into the check
@@ -95,6 +111,17 @@ def left_as_it_was() -> Iterator[None]:
         sys.stdout = stdout
         random.setstate(python)
         np.random.set_state(numpy)
+
+
+@contextlib.contextmanager
+def stopped_in_silence() -> Iterator[None]:
+    """A Stopped that arrives while an object is deleted can only be told to `sys.unraisablehook`, which prints it."""
+    told = sys.unraisablehook
+    sys.unraisablehook = lambda lost: None if lost.exc_type is Stopped else told(lost)
+    try:
+        yield
+    finally:
+        sys.unraisablehook = told
 
 
 @contextlib.contextmanager
@@ -128,7 +155,7 @@ def guarded(work: Callable[[Printed], None], ready_made: tuple, seconds: float |
         with contextlib.suppress(Stopped):
             sys.setprofile(watch.profile)
             try:
-                with watch, torch.enable_grad(), contextlib.redirect_stdout(printed):
+                with watch, torch.enable_grad():
                     work(printed)
             except BaseException as error:  # what an answer raises is caught where it runs; this is all that is left
                 run.crash = error
@@ -137,7 +164,7 @@ def guarded(work: Callable[[Printed], None], ready_made: tuple, seconds: float |
                 done.set()
 
     thread = threading.Thread(target=body, daemon=True)
-    with left_as_it_was(), interrupts_kept() as pressed:
+    with left_as_it_was(printed), stopped_in_silence(), interrupts_kept() as pressed:
         thread.start()
         deadline = time.monotonic() + (seconds or TIME_LIMIT * WAITING)
         while not done.wait(0.1) and not pressed.is_set():
