@@ -1,10 +1,14 @@
 """Code that never ends, ends too soon, or takes too much: it costs its own exercise, and the learner is told why."""
 
+import signal
+import socket
+from types import SimpleNamespace
+
 import pytest
 
 from tests.classroom.notebook import NAMES, body, lesson
 from vit_edu.classroom.grading import mark
-from vit_edu.classroom.grading import sandbox as sandboxes
+from vit_edu.classroom.grading.sandbox import Answer, Gone
 
 ENDLESS = {
     "a loop": body("while True: pass"),
@@ -36,9 +40,27 @@ ASLEEP = {
 
 @pytest.mark.parametrize("name", ASLEEP)
 def test_asleep(name, attack, monkeypatch):
-    monkeypatch.setattr(sandboxes, "CALL", 8.0)
-    monkeypatch.setattr(mark, "PATIENCE", 8.0)
+    try_out, patience = mark.try_out, mark.PATIENCE
+
+    def impatient(result, task, sandbox):
+        monkeypatch.setattr(mark, "PATIENCE", 2.0 if task["exercise"] == "attention" else patience)
+        return try_out(result, task, sandbox)
+
+    monkeypatch.setattr(mark, "try_out", impatient)
     attack(ASLEEP[name], "timeout")
+
+
+def test_who_asks_does_not_end_the_process():
+    """The thread that asks is stopped at any line; stopped while it ends the process, it would take the next one."""
+    ended, (mine, theirs) = [], socket.socketpair()
+    sandbox = SimpleNamespace(seconds=2, end=lambda: ended.append(1) or signal.SIGKILL)
+    answer = Answer(sandbox, mine)
+    theirs.close()
+    with pytest.raises(Gone):
+        answer.ask({"do": "call", "inputs": ()})
+    assert not ended
+    answer.close()
+    assert ended == [1] and "more time or memory" in answer.dead
 
 
 ENDED = {

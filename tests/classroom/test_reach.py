@@ -177,6 +177,7 @@ OTHER_REPLIES = {
     "flags that are none": "Calls.call = lambda *_: {'value': (v, q), 'inputs': (), 'differentiable': 'yes'}",
     "gradients that are none": "Calls.backward = lambda *_: {'gradients': 'abc'}",
     "no gradients": "Calls.backward = lambda *_: {}",
+    "gradients of something else": "Calls.backward = lambda *_: {'gradients': (v,)}",
 }
 
 

@@ -16,11 +16,11 @@ from vit_edu.classroom.grading.sandbox import Answer, Gone, Sandbox
 from vit_edu.exercises import ALL, ladder
 from vit_edu.exercises.core import AnswerError, Draw, Exercise
 
-PATIENCE = 30.0  # seconds; a sandbox on a busy machine is slower than a learner's kernel
+PATIENCE = 30.0  # seconds by the clock, for each step; computing has its own limit, which no busy machine shortens
 REASONS = {
     "passed": "Right.",
     "not started": "Nothing is written here yet.",
-    "timeout": "The code does not come to an end.",
+    "timeout": f"Your code did not return within {PATIENCE:.0f} s.",
 }
 
 
@@ -87,10 +87,10 @@ def try_out(result: Mark, task: dict, sandbox: Sandbox) -> bool:
     seed = int(hashlib.sha256(json.dumps(task).encode()).hexdigest()[:15], 16)
     with contextlib.closing(sandbox.answer()) as answer:
         try:
-            answer.ask(task)
-            judge(result, ladder.examine(remote(exercise, seed), answer), answer)
+            answer.ask(task, PATIENCE)
+            judge(result, ladder.examine(remote(exercise, seed), answer))
         except Gone:
-            ended(result, answer)
+            pass
         except BaseException as error:
             if hasattr(error, "learners_line"):
                 result.status, result.reason = "error", said(error)
@@ -98,6 +98,9 @@ def try_out(result: Mark, task: dict, sandbox: Sandbox) -> bool:
                 result.status, result.reason = "error", f"What it returns cannot be judged ({type(error).__name__})."
             else:
                 raise
+    if answer.dead:
+        result.status, result.reason = "timeout" if answer.endless else "ended", answer.dead
+        result.points, result.diagnosis = 0, []
     if result.points == 0 and answer.ready_made:
         result.status = "ready-made"
         result.reason = (
@@ -107,23 +110,15 @@ def try_out(result: Mark, task: dict, sandbox: Sandbox) -> bool:
     return answer.lost
 
 
-def judge(result: Mark, verdict: ladder.Verdict, answer: Answer) -> None:
+def judge(result: Mark, verdict: ladder.Verdict) -> None:
     """The verdict of the check, as marks."""
     result.status, result.diagnosis = verdict.status, list(verdict.diagnosis)
     result.reason = REASONS.get(verdict.status, verdict.sentence)
     if verdict.status == "error":
         where = verdict.got.where if verdict.got else ""
         result.reason = f"{result.reason.rstrip('.')}{where and f' ({where})'}."
-    if answer.dead:
-        ended(result, answer)
-    elif verdict.passed:
+    if verdict.passed:
         result.points = result.of
-
-
-def ended(result: Mark, answer: Answer) -> None:
-    """What became of an answer whose process is no more."""
-    result.status, result.reason = "timeout" if answer.endless else "ended", answer.dead
-    result.diagnosis = []
 
 
 def said(error: BaseException) -> str:

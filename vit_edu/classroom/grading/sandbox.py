@@ -5,6 +5,7 @@ its own; without it there is the kernel's filter alone (limits.py). `protection`
 """
 
 import builtins
+import math
 import os
 import shutil
 import signal
@@ -22,8 +23,9 @@ from vit_edu.classroom.grading import limits, wire
 from vit_edu.exercises.core import AnswerError
 from vit_edu.exercises.trial import float_tensors, map_tensors
 
-START, CALL, END = 120.0, 30.0, 10.0  # seconds of patience: for the start, for one call, for the end of an exercise
+START = 120.0  # seconds; then the sandbox itself does not answer
 REPLIES = {"call": {"value": object, "inputs": tuple, "differentiable": list}, "backward": {"gradients": tuple}}
+FOREIGN = "Your code wrote something of its own to the grader."
 SYSTEM = ("/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/alternatives")
 PROTECTED = (
     "bubblewrap: no network, no other processes, no files but the system's, Python's and the kit's, none to write; "
@@ -36,7 +38,7 @@ LIMITED = (
 
 
 class Gone(Exception):
-    """The learner's process ended, or was ended; the message is a sentence for the learner."""
+    """The learner's process is of no more use; `Answer.dead` says why."""
 
 
 class SandboxError(RuntimeError):
@@ -115,7 +117,6 @@ class Sandbox:
     def end(self) -> int | None:
         """Ends the learner's process; returns how it ended, as os.waitpid says it. None: it took the sandbox along."""
         with suppress(OSError):
-            self.control.settimeout(END)
             self.control.send(b"e")
             if len(status := self.control.recv(wire.STATUS)) == wire.STATUS:
                 return int.from_bytes(status, "little")
@@ -126,42 +127,40 @@ class Sandbox:
 class Answer:
     """Stands for the learner's function: every call runs in the sandbox, and so does the way back.
 
-    `dead` is a sentence once the process has ended, and `lost` is true where the sandbox went with it.
+    Once it is closed, `dead` is a sentence where the process did not last as long, and `lost` is true where the sandbox
+    went with it.
     """
 
     def __init__(self, sandbox: Sandbox, channel: socket.socket):
         self.sandbox, self.channel = sandbox, channel
-        self.ready_made, self.dead, self.endless, self.lost = set(), "", False, False
+        self.ready_made, self.gone, self.dead, self.endless, self.lost = set(), False, "", False, False
 
-    def ask(self, request: dict) -> dict:
+    def ask(self, request: dict, seconds: float = math.inf) -> dict:
         """One question, one reply. Raises what the learner's code raised, or Gone."""
-        if self.dead:
-            raise Gone(self.dead)
+        if self.gone:
+            raise Gone
         try:
             wire.send(self.channel, wire.encode(request))
-            reply = wire.receive(self.channel, CALL)
+            reply = wire.receive(self.channel, seconds)
             if not (told := reply.get("error")) and not fits(request, reply):
                 raise wire.BrokenMessage("no reply to this")
             if told:
                 self.ready_made |= {str(told.get("ready-made"))[:80]} if told.get("ready-made") else set()
                 error = rebuilt(told)
         except TimeoutError:
-            self._died(f"Your code did not return within {CALL:.0f} s.", endless=True)
+            self._died(f"Your code did not return within {seconds:.0f} s.", endless=True)
         except wire.Closed:
             self._died()
         except (wire.BrokenMessage, AttributeError):
-            self._died("Your code wrote something of its own to the grader.")
+            self._died(FOREIGN)
         if told:
             raise error
         return reply
 
     def _died(self, why: str = "", endless: bool = False) -> None:
-        status = self.sandbox.end()
-        self.lost = status is None
-        if not why:
-            why, endless = ending(status, self.sandbox.seconds)
-        self.dead, self.endless = why, endless
-        raise Gone(why)
+        """Only says so: the thread that is here may be stopped at any line, so the process is ended by `close`."""
+        self.gone, self.dead, self.endless = True, why, endless
+        raise Gone
 
     def __call__(self, *inputs):
         leaves = [x for x in float_tensors(inputs) if x.requires_grad]
@@ -193,7 +192,7 @@ class Answer:
                 wanted = tuple(g for g, flag in zip(gradients, context.flags) if flag)
                 found = answer.ask({"do": "backward", "gradients": wanted})["gradients"]
                 if [getattr(g, "shape", None) for g in found] != [x.shape for x in leaves]:
-                    raise Gone("Your code wrote something of its own to the grader.")
+                    answer._died(FOREIGN)
                 return tuple(found)
 
         outputs = iter(Remote.apply(*leaves) or ())
@@ -205,9 +204,12 @@ class Answer:
 
     def close(self) -> None:
         """Ends the learner's process, whatever it is doing."""
+        gone = self.gone  # a thread that was left behind finds the channel closed, and says so too
         self.channel.close()
-        if not self.dead:
-            self.sandbox.end()
+        status = self.sandbox.end()
+        self.lost = gone and status is None
+        if gone and not self.dead:
+            self.dead, self.endless = ending(status, self.sandbox.seconds)
 
 
 def ending(status: int | None, seconds: int) -> tuple[str, bool]:
