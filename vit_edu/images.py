@@ -9,10 +9,12 @@ def image_bytes(image: torch.Tensor, largest_side: int | None = None) -> torch.T
     """An image as uint8 (C, H, W) on the CPU, C = 1 or 3.
 
     image: uint8, or float in 0..1; (3, H, W), (1, H, W) or (H, W). Raises TypeError for what is no such tensor,
-    ValueError for a shape or values that are no picture, and for more than `largest_side` pixels a side.
+    ValueError for a shape or values that are no picture, for more than `largest_side` pixels a side, and for a tensor
+    that is sparse or on the meta device.
     """
     if not isinstance(image, torch.Tensor):
         raise TypeError(f"The image is a {_kind(image)}; wanted a torch tensor (3, H, W){_remedy(image)}.")
+    check_stored("The image", image)
     shape = tuple(image.shape)
     wanted = f"The image has the shape {shape}; wanted (3, H, W), (1, H, W) or (H, W)"
     if image.ndim == 4:
@@ -33,6 +35,7 @@ def image_bytes(image: torch.Tensor, largest_side: int | None = None) -> torch.T
         )
     image = image.detach().cpu()
     if image.is_floating_point():
+        image = image.float()
         if not image.isfinite().all():
             remedy = "Look for a division by 0 where it was made."
             raise ValueError(f"The image holds NaN or infinity; a float image wants 0 to 1. {remedy}")
@@ -42,11 +45,21 @@ def image_bytes(image: torch.Tensor, largest_side: int | None = None) -> torch.T
                 f"The image's values go from {low:.4g} to {high:.4g}; a float image wants 0 to 1. "
                 "Divide by 255, undo the normalisation (image * std + mean), or cut off the rest: image.clamp(0, 1)."
             )
-        image = (image.float() * 255).round().to(torch.uint8)
+        image = (image * 255).round().to(torch.uint8)
     if image.dtype != torch.uint8:
         remedy = "image.float()" if image.dtype is torch.bool else "image.to(torch.uint8), of values from 0 to 255"
         raise TypeError(f"The image's dtype is {image.dtype}; wanted torch.uint8, or a float in 0 to 1: {remedy}.")
     return image.reshape(-1, *shape[-2:]).contiguous()
+
+
+def check_stored(name: str, x: torch.Tensor) -> None:
+    """A tensor with a number in memory for each place, else ValueError."""
+    if x.is_meta:
+        raise ValueError(f"{name} is on the meta device; wanted numbers: make it on another one, device='cpu'.")
+    if x.is_nested or x.layout is not torch.strided:
+        kind = "nested" if x.is_nested else str(x.layout).removeprefix("torch.")
+        remedy = "take one of its parts, x[0]" if x.is_nested else "x.to_dense() makes one"
+        raise ValueError(f"{name} is {kind}; wanted a dense tensor: {remedy}.")
 
 
 def _kind(thing: object) -> str:
@@ -67,6 +80,8 @@ def _remedy(thing: object) -> str:
 
 def batch_bytes(images: torch.Tensor | list[torch.Tensor], shape: tuple[int, int, int], most: int) -> torch.Tensor:
     """One picture or several, all of a model's `shape` (C, H, W), as uint8 (N, C, H, W). Else TypeError, ValueError."""
+    if isinstance(images, torch.Tensor):
+        check_stored("The tensor of pictures", images)
     several = isinstance(images, list | tuple) or (isinstance(images, torch.Tensor) and images.ndim == 4)
     if several and not 1 <= len(images) <= most:
         raise ValueError(f"{len(images)} pictures; wanted 1 to {most}: pass some of them, as in images[:{most}].")

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from vit_edu import create_model
+from vit_edu.explain import AttentionMap
 from vit_edu.models import CLIP, MAE, TextTransformer
 from vit_edu.widgets import (
     AttentionExplorer,
@@ -102,3 +103,47 @@ def test_a_grey_picture_goes_into_the_channels_that_the_model_takes():
         if same is not None:
             assert explorer.weights == AttentionExplorer(model, same).weights
             assert field.fields == ReceptiveFieldExplorer({"ViT": model}, same).fields
+
+
+@EACH
+def test_weights_or_pictures_without_numbers_get_a_sentence(new, show, trait):
+    for around in (lambda model: model, nn.DataParallel):
+        with pytest.raises(
+            ValueError, match=r"^A \w+ has weights on the meta device; wanted numbers in them: build it"
+        ):
+            show(around(new().to("meta")))
+
+
+@pytest.mark.parametrize(
+    "stored, words",
+    [
+        (lambda x: x.to("meta"), "is on the meta device; wanted numbers: make it on another one"),
+        (lambda x: x.to_sparse(), r"is sparse_coo; wanted a dense tensor: x.to_dense\(\) makes one"),
+        (lambda x: torch.nested.nested_tensor([x], layout=torch.jagged), "is nested; wanted a dense tensor: take one"),
+    ],
+)
+def test_a_tensor_that_is_stored_otherwise_gets_a_sentence(stored, words):
+    image, inputs = stored(IMAGE), stored(IMAGE / 255)
+    calls = {
+        "The image": lambda: PatchExplorer(image),
+        "The tensor of pictures": lambda: MaskExplorer(EXPLORERS["mask"][0](), image),
+        "inputs": lambda: AttentionExplorer(vit(), IMAGE, inputs),
+        "inputs ": lambda: ReceptiveFieldExplorer({"ViT": vit()}, IMAGE, inputs),
+        "mine.weights": lambda: AttentionExplorer([AttentionMap("mine", inputs, (4, 6))], IMAGE),
+    }
+    for name, call in calls.items():
+        with pytest.raises(ValueError, match=f"^{name.strip()} {words}"):
+            call()
+
+
+def test_every_float_is_a_picture():
+    assert PatchExplorer((IMAGE / 255).to(torch.float8_e4m3fn)).shape == (3, 16, 24)
+
+
+@pytest.mark.parametrize(
+    "side, ratios", [(2, (0.5,)), (4, (0.25, 0.5, 0.75)), (6, (0.25, 0.5, 0.75)), (8, (0.25, 0.5, 0.75, 0.9))]
+)
+def test_a_small_grid_offers_the_ratios_that_keep_a_patch(side, ratios):
+    mae = MAE(vit(num_classes=0, img_size=(8, 2 * side), patch_size=4 if side < 8 else 2), 8, 1, 2, mask_ratio=0.5)
+    explorer = MaskExplorer(mae, torch.zeros(3, 8, 2 * side))
+    assert tuple(explorer.ratios) == ratios and explorer.ratio == 0.5

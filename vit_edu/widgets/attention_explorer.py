@@ -5,10 +5,10 @@ import traitlets as t
 from PIL import Image, ImageDraw
 from torch import nn
 
-from vit_edu.explain import AttentionMap, attention_distance, attention_entropy, attention_maps, rollout, unwrapped
-from vit_edu.images import image_bytes
+from vit_edu.explain import AttentionMap, attention_distance, attention_entropy, attention_maps, rollout
+from vit_edu.images import check_stored, image_bytes
 from vit_edu.layers.checks import check_float
-from vit_edu.widgets.look import LARGEST_SIDE, Explorer, as_taken, fit, fixed, halves, source, viridis
+from vit_edu.widgets.look import LARGEST_SIDE, Explorer, as_taken, bare, fit, fixed, halves, source, viridis
 
 MOST_NUMBERS = 20_000_000  # 40 MB go to the browser; ViT-L/16 at 224 px has 15 million weights
 
@@ -50,8 +50,8 @@ class AttentionExplorer(Explorer):
             maps, inputs, names = list(model), image, ["class token"]
         else:
             inputs = image / 127.5 - 1 if inputs is None else inputs
+            model = bare(model)
             _check(model, image, inputs)
-            model = unwrapped(model)
             maps = attention_maps(model, as_taken(inputs, model)[None])
             names = _prefix_names(model)
         if (numbers := sum(one.weights.numel() for one in maps)) > MOST_NUMBERS:
@@ -179,6 +179,7 @@ def _check_maps(maps: list[AttentionMap], inputs: torch.Tensor | None) -> None:
     if inputs is not None:
         raise TypeError("There are inputs, and no model to see them; wanted a model, or maps alone: leave inputs out.")
     for one in maps:
+        check_stored(f"{one.name}.weights", one.weights)
         check_float("attention weights", one.weights)
         size, shape = one.prefix + one.grid_size[0] * one.grid_size[1], tuple(one.weights.shape)
         if len(shape) != 4 or shape[0] != 1 or not shape[1] or shape[2:] != (size, size):
@@ -200,6 +201,7 @@ def _check(model: nn.Module, image: torch.Tensor, inputs: torch.Tensor) -> None:
         )
     if not isinstance(inputs, torch.Tensor):
         raise TypeError(f"inputs is a {type(inputs).__name__}; wanted a float tensor (C, H, W), as the model sees it.")
+    check_stored("inputs", inputs)
     check_float("inputs", inputs)
     if inputs.ndim != 3:
         raise ValueError(

@@ -12,6 +12,8 @@ import torch
 from PIL import Image
 from torch import nn
 
+from vit_edu.explain import unwrapped
+
 HERE = Path(__file__).parent
 LARGEST_SIDE = 1024  # pixels; the image goes to the browser once, and into a saved notebook
 
@@ -29,6 +31,15 @@ def halves(numbers: torch.Tensor) -> bytes:
 def fixed(number: float, places: int) -> str:
     """As JavaScript's toFixed, which rounds an exact half up: half precision has many, and both sides say the same."""
     return str(Decimal(number).quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP))
+
+
+def bare(model: nn.Module) -> nn.Module:
+    """The model without what stands around it; ValueError for one that is on the meta device."""
+    model = unwrapped(model)
+    if isinstance(model, nn.Module) and any(x.is_meta for x in (*model.parameters(), *model.buffers())):
+        found = f"A {type(model).__name__} has weights on the meta device"
+        raise ValueError(f"{found}; wanted numbers in them: build it without torch.device('meta'), or load some.")
+    return model
 
 
 def as_taken(inputs: torch.Tensor, model: nn.Module) -> torch.Tensor:

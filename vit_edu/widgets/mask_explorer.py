@@ -4,13 +4,14 @@ import torch
 import traitlets as t
 from PIL import Image, ImageDraw
 
-from vit_edu.explain import evaluating, unwrapped
+from vit_edu.explain import evaluating
 from vit_edu.images import batch_bytes
 from vit_edu.models import MAE
 from vit_edu.models.mae import mae_target, reconstruct
-from vit_edu.widgets.look import Explorer, fit, halves, source
+from vit_edu.widgets.look import Explorer, bare, fit, halves, source
 
 MOST_IMAGES = 12
+USUAL = (0.25, 0.5, 0.75, 0.9)  # shares of patches that are removed
 DRAWS = 4  # of the noise, for each picture and ratio
 MOST_BYTES = 1_500_000  # of painted pixels; the page has them all, and so has a saved notebook
 
@@ -20,8 +21,9 @@ class MaskExplorer(Explorer):
 
     mae: such as vit_edu.weights.checkpoint("mae"); it gets the pictures in -1..1, as the kit's checkpoints want them,
     and stays as it is. images: (N, C, H, W), a list of (C, H, W), or one, uint8 or float in 0..1, of the model's size.
-    names: one a picture. ratios: the shares of patches to remove. seed: of the noise; for one picture and draw all
-    ratios use the same noise, so that a larger one removes what a smaller one does, and more.
+    names: one a picture. ratios: the shares of patches to remove; left out, those of 0.25, 0.5, 0.75 and 0.9 that keep
+    a patch and remove one. seed: of the noise; for one picture and draw all ratios use the same noise, so that a larger
+    one removes what a smaller one does, and more.
 
     In the next cell read (or set) `explorer.chosen` (the picture), `explorer.ratio`, `explorer.draw` (of the noise) and
     `explorer.selected` (the patch, counted from 0, row by row).
@@ -51,10 +53,10 @@ class MaskExplorer(Explorer):
         mae: MAE,
         images: torch.Tensor | list[torch.Tensor],
         names: list[str] | None = None,
-        ratios: tuple[float, ...] = (0.25, 0.5, 0.75, 0.9),
+        ratios: tuple[float, ...] | None = None,
         seed: int = 0,
     ):
-        mae = unwrapped(mae)
+        mae = bare(mae)
         if not isinstance(mae, MAE):
             found = f"mae is a {type(mae).__name__}"
             raise TypeError(f"{found}; wanted a vit_edu.models.MAE, such as vit_edu.weights.checkpoint('mae').")
@@ -148,7 +150,10 @@ class MaskExplorer(Explorer):
         return whole
 
 
-def _checked_ratios(ratios: tuple[float, ...], patches: int) -> list[float]:
+def _checked_ratios(ratios: tuple[float, ...] | None, patches: int) -> list[float]:
+    if ratios is None:  # of two that keep the same number the larger one: it says what is removed
+        kept = {int(patches * (1 - ratio)): ratio for ratio in USUAL}
+        ratios = [ratio for number, ratio in kept.items() if number] or USUAL
     if not isinstance(ratios, list | tuple) or not 1 <= len(ratios) <= 6:
         raise ValueError(f"ratios is {ratios!r}; wanted 1 to 6 numbers between 0 and 1, as in (0.5, 0.75).")
     for ratio in ratios:

@@ -7,11 +7,10 @@ import traitlets as t
 from PIL import Image, ImageDraw
 from torch import nn
 
-from vit_edu.explain import unwrapped
 from vit_edu.images import image_bytes
 from vit_edu.layers import patchify, sincos_position, unpatchify
 from vit_edu.widgets import patch_model
-from vit_edu.widgets.look import LARGEST_SIDE, Explorer, fit, halves, source, viridis
+from vit_edu.widgets.look import LARGEST_SIDE, Explorer, bare, fit, halves, source, viridis
 from vit_edu.widgets.patch_model import MOST_PATCHES, SHARES
 
 USUAL = 32  # pixels of a patch's side, or what divides the image and is next to it
@@ -61,7 +60,7 @@ class PatchExplorer(Explorer):
         image = image_bytes(image, LARGEST_SIDE)
         shape = tuple(image.shape)
         if model is not None:
-            model = unwrapped(model)
+            model = bare(model)
             names = patch_model.check(model, image, patch_size, classes)
             patch_size = model.patch_embed.patch_size
         elif classes is not None:

@@ -10,9 +10,9 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from vit_edu.explain import effective_receptive_fields, layers_of, unwrapped
-from vit_edu.images import image_bytes
-from vit_edu.widgets.look import LARGEST_SIDE, Explorer, as_taken, fit, fixed, source
+from vit_edu.explain import effective_receptive_fields, layers_of
+from vit_edu.images import check_stored, image_bytes
+from vit_edu.widgets.look import LARGEST_SIDE, Explorer, as_taken, bare, fit, fixed, source
 
 MOST_MODELS, MOST_LAYERS = 6, 8
 MOST_BYTES = 2**21  # of all fields together
@@ -53,7 +53,7 @@ class ReceptiveFieldExplorer(Explorer):
     def __init__(self, models: dict[str, nn.Module], image: Tensor, inputs: Tensor | None = None):
         image = image_bytes(image, LARGEST_SIDE)
         _check_models(models)
-        models, inputs = {name: unwrapped(model) for name, model in models.items()}, _inputs(image, inputs)
+        models, inputs = {name: bare(model) for name, model in models.items()}, _inputs(image, inputs)
         grids = {name: _layers(name, model, inputs) for name, model in models.items()}
         height, width = image.shape[1:]
         smaller = min(1, LARGEST_FIELD / max(height, width))
@@ -154,6 +154,7 @@ def _inputs(image: Tensor, inputs: Tensor | None) -> Tensor:
     if not (isinstance(inputs, Tensor) and inputs.is_floating_point()):
         found = inputs.dtype if isinstance(inputs, Tensor) else type(inputs).__name__
         raise TypeError(f"inputs is a {found}; wanted a float tensor (C, H, W) as the models take it.")
+    check_stored("inputs", inputs)
     if inputs.ndim not in (3, 4) or 0 in inputs.shape or inputs.shape[-2:] != image.shape[-2:]:
         size = f"H × W = {image.shape[1]} × {image.shape[2]} as the image"
         raise ValueError(f"inputs has the shape {tuple(inputs.shape)}; wanted (C, H, W) or (B, C, H, W) with {size}.")

@@ -5,11 +5,11 @@ import torch.nn.functional as F
 import traitlets as t
 from PIL import Image, ImageDraw, ImageFont
 
-from vit_edu.explain import evaluating, unwrapped
+from vit_edu.explain import evaluating
 from vit_edu.images import batch_bytes
 from vit_edu.layers import PatchEmbed
 from vit_edu.models import CLIP, tokenize
-from vit_edu.widgets.look import Explorer, fit, source, viridis
+from vit_edu.widgets.look import Explorer, bare, fit, source, viridis
 
 MOST = 12  # pictures, and texts
 SHOWN = ("cosine", "texts", "images")
@@ -42,7 +42,7 @@ class SimilarityExplorer(Explorer):
     shown = t.Enum(SHOWN, "cosine").tag(sync=True)
 
     def __init__(self, clip: CLIP, images: torch.Tensor | list[torch.Tensor], texts: list[str]):
-        clip = unwrapped(clip)
+        clip = bare(clip)
         if not isinstance(clip, CLIP):
             wanted = "wanted a vit_edu.models.CLIP, such as vit_edu.weights.checkpoint('clip')"
             raise TypeError(f"clip is a {type(clip).__name__}; {wanted}.")
