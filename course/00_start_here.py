@@ -87,8 +87,8 @@ tried = vit_edu.check("count_patches", count_patches)
 # %% [markdown]
 # Read the report from top to bottom:
 #
-# - the **ladder**: does it run? is the shape right? are the values? the gradients (how the result answers to a small
-#   change of the inputs: training goes by them)? does it keep what must stay true? This one falls off at the values;
+# - the **ladder**: does it run? is the shape right? are the values? does it keep what must stay true? (From lesson 01
+#   on also: are the gradients right?) This one falls off at the values;
 # - the **mistake** by its name, with a question that leads out of it;
 # - the **smallest input** on which it fails, with your answer beside the right one.
 #

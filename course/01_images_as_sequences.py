@@ -135,8 +135,7 @@ plots.plot_sequence(rearrange(cat, "c (rows p) (columns q) -> (rows columns) c p
 # %% [markdown]
 # Each of these false patches holds 3 · 32 · 32 = 3072 numbers of the red channel in a row: nearly 14 lines of the photo,
 # `3072 / 224`, folded up. What looks like its colours are three strips of red; further on come patches of green
-# only, and of blue. A network trained on them would learn *something*; nothing crashes, the accuracy is only
-# mysteriously poor.
+# only, and of blue. A network trained on them would learn *something*, and nothing would warn you.
 
 # %% [markdown]
 # ### Exercise · patchify
@@ -265,7 +264,8 @@ print(tuple(tokens.shape), "| equal to the convolution:", torch.allclose(tokens,
 # %% [markdown]
 # ## What a pile of tokens does not know
 #
-# Now the second guess. Shuffle the patches of the cat and embed both photos.
+# Now the second guess. Shuffle the patches of the cat and embed both photos. (The explorer at the top can do it too:
+# *Shuffled*.)
 
 # %%
 order = torch.randperm(196)
@@ -429,15 +429,6 @@ x = embed_positions(x, torch.zeros(1, 1, 64), table)
 print(tuple(batch.shape), "->", tuple(x.shape))
 
 # %% [markdown]
-# The patch size is the price tag. Attention compares every token with every token, which makes N² pairs; lesson 02
-# measures what they cost.
-
-# %% tags=["nbval-check-output"]
-for p in (32, 16, 8, 4):
-    N = (224 // p) ** 2
-    print(f"224 pixels, patches of {p:2}: {N:5} tokens, {N * N:11,} pairs")
-
-# %% [markdown]
 # ## A surprise: what is in a token?
 #
 # The third guess. We embed the cat with *random* matrices, throw the photo away, and try to compute it back from the
@@ -506,7 +497,7 @@ words = "28 pictures of 16 by 16 pixels: even colours, slow waves, faster ones."
 plots.plot_images(first, columns=14, alt=words)
 
 # %% [markdown]
-# First an even colour, then slow waves in all directions, then faster ones. Now open the ViT paper at Figure 7, left:
+# First even colours, then slow waves in all directions, then faster ones. Now open the ViT paper at Figure 7, left:
 # the principal components of the embedding that ViT-L/32, a large model with patches of 32, has *learned*. It has found
 # the same kind of waves by itself.
 

@@ -107,21 +107,22 @@ print("output", tuple(output.shape))
 
 # %% [markdown]
 # Let every patch fetch whole patches instead of mean colours, and put the photo together again. **Predict:** what does
-# the sharpness do?
+# the sharpness do? (From 8 to 80 is your first guess: all scores ten times as large.)
 
 # %%
 pictures = [photo]
-for sharpness in (0.0, 2.0, 8.0, 20_000.0):
-    fetched = (sharpness * scores).softmax(dim=-1) @ patches  # (196, 196) @ (196, 768)
-    pictures.append(layers.unpatchify(fetched[None], 16, (14, 14))[0])
-plots.plot_images(pictures, titles=["the photo", "0", "2", "8", "20 000"], columns=5)
+for sharpness in (0, 8, 80, 20_000):
+    weights = (sharpness * scores).softmax(dim=-1)  # (196, 196)
+    pictures.append(layers.unpatchify((weights @ patches)[None], 16, (14, 14))[0])
+    print(f"sharpness {sharpness:6}: the largest weight of a row is {weights.amax(dim=-1).mean():.0%} on average")
+plots.plot_images(pictures, titles=["the photo", "0", "8", "80", "20 000"], columns=5)
 
 # %% [markdown]
-# With 0 all scores are equal, and everybody fetches the same mean of everything. With 20 000 each patch hears only the
-# patch that fits it best, itself. Useful attention lies between.
+# With 0 all scores are equal, and everybody fetches the same mean of everything. With 20 000 most patches hear hardly
+# anybody but the one that fits them best, themselves. Useful attention lies between.
 #
-# That answers your first guess: keys ten times as long make all scores ten times as large, and nearly all attention goes
-# to one key.
+# Your first guess: keys ten times as long make all scores ten times as large, and attention sharper: fewer keys share it,
+# at last one takes it all. How soon depends on how far apart the scores were; here many patches have nearly one tint.
 
 # %% [markdown]
 # ## Query, key, value
@@ -131,6 +132,9 @@ plots.plot_images(pictures, titles=["the photo", "0", "2", "8", "20 000"], colum
 # - The **query** q: what am I looking for?
 # - The **key** k: what can I be found by?
 # - The **value** v: what do I hand over when I am found?
+#
+# It is Python's dictionary, asked softly. `d[q]` finds the one key that equals q and returns its value; attention
+# compares q with *all* keys and returns a mean of all values: the better a key fits, the more of its value.
 #
 # All three come from the token, each by a learned matrix of its own. That breaks the symmetry: a wheel may look for a
 # car without the car looking for the wheel.
