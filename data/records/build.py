@@ -94,10 +94,19 @@ def time_of(recipe: str) -> str:
 def pictures() -> dict[str, Picture]:
     shares, sizes = [100 * float(share) for share in SHARES], laboratory.SIZES["laptop"].pictures
     curves = {start: [tuned(start, "fashion/test", share) for share in SHARES] for start in STARTS}
-    axes = "labels of Fashion-MNIST that are used, %", "accuracy on its test pictures"
+    shown = {
+        "transfer.png": (shares, curves, "labels of Fashion-MNIST that are used (%)"),
+        "bias.png": (sizes, grid(), "pictures of Fashion-MNIST"),
+    }
     return {
-        "transfer.png": plot_curves(shares, curves, *axes, log=True),
-        "bias.png": plot_curves(sizes, grid(), "pictures of Fashion-MNIST", "accuracy", log=True),
+        name: plot_curves(
+            x,
+            {label: [[100 * figure for figure in runs] for runs in line] for label, line in lines.items()},
+            xlabel,
+            "accuracy on its test pictures (%)",
+            log=True,
+        )
+        for name, (x, lines, xlabel) in shown.items()
     }
 
 
@@ -109,7 +118,9 @@ def page() -> str:
 
 What runs gave: `vit-edu train NAME` and the benchmarks write here, one file each, with command, seed, commit, device,
 versions and figures. Lessons and README quote nothing that does not stand here. This page is made from the files by
-`python data/records/build.py`.
+`python data/records/build.py`. The others: `equality.json` (ours beside the published models, in
+README), `grading.json` (what a class costs, in `docs/instructors.md`), `lessons.json` (what a lesson costs) and
+`paint.json` (what the explorers take to paint).
 
 Figures are accuracies in percent: the median of {len(read("mae"))} seeds, and in brackets the lowest and the highest.
 Small models on one core, so they show how methods differ, not how far they go.
