@@ -37,8 +37,8 @@
 # %% [markdown]
 # ## The stream
 #
-# Here is an **encoder**, a row of blocks between embedding and head, to look into: four of them, trained on emoji without
-# labels (lesson 09 trains it). It comes with the kit. One picture goes in: 8 × 8 patches and a class token, 96 numbers each.
+# Here is an **encoder**, a row of blocks, to look into: four of them, trained on emoji without labels (lesson 09 trains
+# it). It comes with the kit. One picture goes in: 8 × 8 patches and a class token, 96 numbers each.
 
 # %%
 import copy
@@ -49,7 +49,6 @@ import vit_edu
 from torch import nn
 from vit_edu import layers, plots
 from vit_edu.weights import checkpoint
-from vit_edu.widgets import PatchExplorer
 
 encoder = checkpoint("dino").requires_grad_(False)
 emoji = vit_edu.load_dataset("emoji", "new_style", img_size=64)
@@ -147,7 +146,7 @@ plots.plot_curves(range(25), curves, xlabel="attention layers", ylabel="likeness
 # %% [markdown]
 # Attention takes means, and means of means are all the same: after very few layers every token is every other token,
 # and the picture is gone. (Dong et al. 2021, *Attention is not all you need*, prove how fast.) With the addition each
-# token keeps itself.
+# token keeps much of itself.
 #
 # The addition has a second gift. The derivative of `x + branch(x)` is 1 plus something: however deep the stack, the
 # gradient has a straight way back to the first block.
@@ -218,7 +217,6 @@ print("LayerNorm: the first picture alone is as in the batch:", torch.allclose(t
 
 # %% [markdown]
 # And eps? It matters where a token is small. Here is the spread *after* the norm for tokens of different spread before.
-# In a model, the smallest token is often the class token, before training.
 
 # %% tags=["nbval-check-output"]
 print("spread before   after, eps 1e-6   eps 1e-5   eps 1e-12")
@@ -400,7 +398,17 @@ for name, changed in changes.items():
 # ## Before the branch, or behind the addition?
 #
 # The first transformer had the norm elsewhere: `x = norm(x + branch(x))`, **post-norm**. ViT has **pre-norm**,
-# `x = x + branch(norm(x))`. One word changes its place. Run both, untrained, 32 blocks deep:
+# `x = x + branch(norm(x))`. One word changes its place:
+#
+# ```text
+# pre-norm    x ─┬────────────────(+)─┬───────────────(+)─→
+#                └─ norm1 ── attn ─┘  └─ norm2 ── mlp ─┘
+#
+# post-norm   x ─┬──────(+)─ norm1 ─┬─────(+)─ norm2 ─→
+#                └─ attn ┘          └─ mlp ┘
+# ```
+#
+# Above, the stream runs straight through; below, it passes every norm. Run both, untrained, 32 blocks deep:
 
 
 # %%
@@ -543,13 +551,10 @@ plots.plot_matrix(
 )
 
 # %% [markdown]
-# Every diagonal holds one number: such a model knows *near* and *before*, and does not know *third from the left*.
+# In the bias, before the softmax, every diagonal holds one number: it can say *near* and *before*, never *third from the
+# left*.
 #
-# Now shuffle: choose `25 %`, then `100 %`. Choose a patch, and find its old place. Every vector is still there. Only
-# its place in the sequence has changed.
-
-# %%
-PatchExplorer((face[0] + 1) / 2, patch_size=8)
+# Now shuffle the patches, as in lesson 01. Every vector is still there. Only its place in the sequence has changed.
 
 # %%
 torch.manual_seed(3)
@@ -624,7 +629,7 @@ plots.plot_positions(encoder.pos_embed[:, 1:], (8, 8))
 
 # %%
 torch.manual_seed(0)
-rates = torch.linspace(0, 0.5, 12)  # up to 0.5 as for Swin-B (Liu et al. 2021, appendix A2.1); DeiT goes up to 0.1
+rates = torch.linspace(0, 0.5, 12)  # Swin-B goes up to 0.5 (Liu et al. 2021, appendix A2.1), DeiT to 0.1
 kept = (torch.rand(12, 24) >= rates[:, None]).float()
 title = "12 blocks, 24 pictures: bright is kept"
 plots.plot_matrix(kept, rows=[f"block {i}" for i in range(12)], title=title)
@@ -810,7 +815,7 @@ print(f"recognised: {recognised(merged(images)):.0%}")
 #
 # ## New words
 #
-# - **encoder**: the row of blocks between embedding and head.
+# - **encoder**: the row of blocks that the tokens go through.
 # - **residual stream**: the tokens as they flow past all blocks, each of which only adds to them.
 # - **branch**: what is computed from the stream on the side, attention or MLP, and then added to it.
 # - **LayerNorm**: each token is shifted and scaled to mean 0 and variance 1 over its own channels, then stretched by
