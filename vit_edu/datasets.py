@@ -53,7 +53,8 @@ class Dataset:
         return replace(self, images=self.images.to(device), labels=self.labels.to(device), alpha=alpha)
 
     def take(self, indices: torch.Tensor) -> "Dataset":
-        """Some of the pictures, by their places (n,) int64."""
+        """Some of the pictures, by their places (n,) int64, or by a mask (N,) bool."""
+        indices = torch.arange(len(self), device=self.images.device)[indices]
         chosen = {"images": self.images[indices], "labels": self.labels[indices]}
         chosen["names"] = [self.names[i] for i in indices.tolist()]
         if self.alpha is not None:

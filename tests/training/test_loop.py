@@ -14,6 +14,7 @@ import time
 import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -184,6 +185,13 @@ def test_a_finished_run_is_there_again(tmp_path):
     again, same = run(tmp_path, on_report=shown.append)
     assert same == history and shown == [same]  # the curve is drawn, nothing trained
     assert all(torch.equal(x, again.state_dict()[name]) for name, x in trained.state_dict().items())
+
+
+def test_a_plan_of_numpys_numbers_is_resumed(tmp_path):
+    for lr in 2 * [np.logspace(-3, -2, 2)[0]]:
+        words = {"lr": lr, "seed": np.int64(3), "betas": np.array([0.9, 0.95]), "ema": np.float32(0.5)}
+        plan = dataclasses.replace(PLAN, **words)
+        assert run(tmp_path, plan)[1].finished
 
 
 def test_where_nothing_can_be_written(tmp_path):

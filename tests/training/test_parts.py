@@ -316,6 +316,13 @@ def test_lora_starts_as_the_model_and_ends_as_one_again():
         merge_lora(model)
 
 
+def test_lora_has_the_dtype_of_what_it_adds_to():
+    for dtype in (torch.bfloat16, torch.float64):
+        model = add_lora(vit().to(dtype))
+        assert model(torch.rand(2, 3, 16, 16, dtype=dtype)).dtype == dtype
+        assert {x.dtype for x in merge_lora(model).parameters()} == {dtype}
+
+
 def test_a_share_of_the_labels_has_every_class():
     train = load_dataset("emoji", "new_both", img_size=16)
     for share in (0.001, 0.1, 0.5):

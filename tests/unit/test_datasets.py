@@ -49,6 +49,8 @@ def test_some_of_the_pictures_and_another_device():
     assert part.names == [whole.names[i] for i in (5, 0, 5)] and part.styles == [whole.styles[i] for i in (5, 0, 5)]
     assert torch.equal(part.images, whole.images[[5, 0, 5]]) and torch.equal(part.alpha, whole.alpha[[5, 0, 5]])
     assert torch.equal(part.labels, whole.labels[[5, 0, 5]]) and part.classes == whole.classes
+    mask = whole.labels == 3
+    assert whole.take(mask).names == [name for name, taken in zip(whole.names, mask) if taken]
     away = part.to("meta")
     assert {x.device.type for x in (away.images, away.labels, away.alpha)} == {"meta"} and away.names == part.names
     grey = load_dataset("fashion", "test").take(torch.tensor([3])).to("cpu")

@@ -4,14 +4,17 @@ import copy
 import inspect
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import vit_edu
 from tests.unit.small import SMALL, VIT, sides, small
 from tests.unit.test_layers import MultiHeadAttention
 from vit_edu import layers, models
+from vit_edu.layers.window import _kept
 from vit_edu.models import VisionTransformer, create_model, list_models
 
 SEEN = {  # what every family shows, beside the class tokens: a name and how many of its kind a small model has
@@ -143,6 +146,21 @@ def test_one_graph_for_compile(name):
     nn.functional.cross_entropy(compiled(images), torch.tensor([0, 1])).backward()
 
 
+def test_exported_it_takes_any_batch():
+    model, images = small("vit_tiny_patch16_224")
+    program = torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim("B")},)).module()
+    more = torch.cat([images, images.flip(0), images])
+    torch.testing.assert_close(program(more), model(more))
+
+
+def test_what_only_looks_like_a_tensor_leaves_nothing_behind():
+    model, images = small("swin_tiny_patch4_window7_224")
+    _kept.cache_clear()
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        assert model(mode.from_tensor(images)).shape == (2, 5)
+    assert type(model(images)) is torch.Tensor
+
+
 OVERRIDES = [  # words, tokens that stand in seen["norm"], and what is checked of the model
     ({"img_size": (96, 160)}, 61, lambda m: m.patch_embed.grid_size == (6, 10)),
     ({"img_size": 32, "patch_size": 4}, 65, lambda m: m.patch_embed.proj.weight.shape == (192, 3, 4, 4)),
@@ -188,6 +206,16 @@ def test_a_built_model_is_new_and_in_float32():
     assert not torch.equal(first.head.weight, second.head.weight)
     create_model("vit_tiny_patch16_224", **VIT | {"depth": 1})
     assert len(create_model("vit_tiny_patch16_224", **VIT).blocks) == 2  # words are not kept
+
+
+def test_numbers_of_numpy_and_torch_are_numbers():
+    words = {"img_size": torch.Size([32, 64]), "depth": np.int64(2), "drop_path_rate": np.float32(0.5)}
+    model = create_model("vit_tiny_patch16_224", **VIT | words, num_classes=torch.tensor(7))
+    assert model(torch.rand(1, 3, 32, 64)).shape == (1, 7) and {type(model.num_classes), type(model.embed_dim)} == {int}
+    swin = create_model(
+        "swin_tiny_patch4_window7_224", depths=np.array([1, 1]), num_heads=np.array([1, 2]), embed_dim=8
+    )
+    assert [len(stage.blocks) for stage in swin.layers] == [1, 1]
 
 
 def test_a_drop_rate_is_felt_in_training_only():

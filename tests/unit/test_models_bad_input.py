@@ -101,6 +101,11 @@ BAD_INPUT = {  # what -> (call, error, what the sentence must hold: found, wante
     "None": (lambda: create_model(None), ValueError, "None list_models()"),
     "a word": (lambda: tiny(num_class=3), TypeError, "num_class=3 VisionTransformer try·num_classes"),
     "vit_pytorch's word": (lambda: tiny(image_size=32), TypeError, "image_size=32 try·img_size"),
+    "timm's word": (
+        lambda: tiny(pretrained=True),
+        TypeError,
+        "pretrained=True vit_edu.pretrained('vit_tiny_patch16_224')",
+    ),
     "no such word": (lambda: tiny(foo=3), TypeError, "foo=3 help(VisionTransformer)"),
     "a word of a parent": (
         lambda: create_model("deit_tiny_distilled_patch16_224", num_head=3),

@@ -147,6 +147,8 @@ def test_what_cannot_be_built_is_not_fetched(monkeypatch):
         pretrained("vit_base_patch16_224", hello=3)
     with pytest.raises(ValueError, match="'vit_tiny_patch16_224' found"):
         pretrained("vit_tiny_patch16_224")
+    with pytest.raises(ValueError, match=r"the backbone 'resnet18' found, .* see published\('resnet18'\)"):
+        pretrained("resnet18")
     with pytest.raises(ValueError, match="'vit_bas'"):
         pretrained("vit_bas")
 

@@ -14,6 +14,13 @@ def whole(x: object) -> bool:
     return isinstance(x, int) and not isinstance(x, bool)
 
 
+def plain(x):
+    """Numbers of numpy and torch, one or several, as Python's own; all else as it is."""
+    if isinstance(x, tuple | list):
+        return tuple(map(plain, x))
+    return x.tolist() if hasattr(x, "tolist") else x
+
+
 def check_float(name: str, x: Tensor) -> None:
     """Any float dtype, else TypeError."""
     if not x.is_floating_point():
@@ -82,7 +89,7 @@ def check_packed(qkv: Tensor, num_heads: int) -> None:
     if qkv.ndim != 3 or qkv.shape[-1] % 3:
         remedy = "make it with one linear layer of 3*C outputs, and one sequence a batch with qkv[None]"
         raise complaint(f"qkv of shape {tuple(qkv.shape)}", "(B, N, 3*C)", remedy)
-    check_heads(qkv.shape[-1] // 3, num_heads)
+    check_heads(int(qkv.shape[-1]) // 3, num_heads)  # a tensor while torch.jit.trace watches
 
 
 def check_qkv(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> None:
@@ -124,7 +131,7 @@ def check_images(
 
 def check_some(images: Tensor) -> None:
     """At least one, since a loss is a mean over them, else ValueError."""
-    if not len(images):
+    if images.shape[0] == 0:
         raise complaint("0 images", "1 or more", "leave an empty batch out")
 
 

@@ -13,7 +13,7 @@ def drop_path(x: Tensor, rate: float, training: bool) -> Tensor:
     check_rate(rate)
     if not training or rate == 0:
         return x
-    keep = x.new_empty(len(x), *[1] * (x.ndim - 1)).bernoulli_(1 - rate)  # (B, 1, ..., 1): one draw a sample
+    keep = x.new_empty(x.shape[0], *[1] * (x.ndim - 1)).bernoulli_(1 - rate)  # (B, 1, ..., 1): one draw a sample
     return x * (keep / (1 - rate))
 
 

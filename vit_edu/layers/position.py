@@ -34,7 +34,7 @@ def embed_positions(tokens: Tensor, cls_token: Tensor, pos_embed: Tensor) -> Ten
     Raises ValueError where the shapes do not fit.
     """
     check_positions(tokens, cls_token, pos_embed)
-    cls_token = cls_token.expand(len(tokens), -1, -1)  # (1, 1, C) -> (B, 1, C)
+    cls_token = cls_token.expand(tokens.shape[0], -1, -1)  # (1, 1, C) -> (B, 1, C)
     return torch.cat([cls_token, tokens], dim=1) + pos_embed  # (B, 1+N, C)
 
 

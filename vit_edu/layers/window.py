@@ -121,9 +121,11 @@ def _kept(make: Callable[..., Tensor], *words) -> Tensor:
         return make(*words)
 
 
-def kept(make: Callable[..., Tensor], *words) -> Tensor:
-    """make(*words) from a cache; made anew while torch.compile watches, which keeps what it needs by itself."""
-    return make(*words) if torch.compiler.is_compiling() else _kept(make, *words)
+def kept(x: Tensor, make: Callable[..., Tensor], *words) -> Tensor:
+    """make(*words) from a cache; made anew while torch.compile watches, which keeps what it needs by itself, and where
+    x is no ordinary tensor (a FakeTensor would stay in the cache for all)."""
+    anew = torch.compiler.is_compiling() or type(x) is not Tensor
+    return make(*words) if anew else _kept(make, *words)
 
 
 class WindowAttention(nn.Module):
@@ -160,9 +162,9 @@ class WindowAttention(nn.Module):
         if H % Wh or W % Ww:
             x = F.pad(x, (0, 0, 0, -W % Ww, 0, -H % Wh))
         grid = tuple(x.shape[1:3])
-        index = kept(relative_position_index, self.window_size, device)  # (n, n)
+        index = kept(x, relative_position_index, self.window_size, device)  # (n, n)
         bias = self.relative_position_bias_table.T[:, index]  # (h, n, n)
-        mask = kept(shift_mask, grid, self.window_size, shift, bias.dtype, device) if any(shift) else None
+        mask = kept(x, shift_mask, grid, self.window_size, shift, bias.dtype, device) if any(shift) else None
 
         x = window_partition(cyclic_shift(x, shift), self.window_size)  # (B, nW, n, C)
         qkv = split_heads(self.qkv(x).flatten(0, 1), self.num_heads)  # 3 times (B*nW, h, n, d)

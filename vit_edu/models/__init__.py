@@ -5,7 +5,7 @@ from difflib import get_close_matches
 
 from torch import nn
 
-from vit_edu.layers.checks import complaint
+from vit_edu.layers.checks import complaint, plain
 
 from . import cct, deit, hybrid, mobilevit, resnet, swin, vit
 from .cct import CCT
@@ -74,9 +74,10 @@ def create_model(name: str, **words) -> nn.Module:
             known = _constructor_words(family)
             for word in words:
                 if word not in known:
-                    found, remedy = f"{word}={words[word]!r}", _nearest(word, known) or f"see help({family.__name__})"
-                    raise complaint(found, f"a word of {family.__name__}", remedy, TypeError)
-            return family(**(models[name] | words))
+                    remedy = _nearest(word, known) or f"see help({family.__name__})"
+                    remedy = f"use vit_edu.pretrained({name!r})" if word == "pretrained" else remedy
+                    raise complaint(f"{word}={words[word]!r}", f"a word of {family.__name__}", remedy, TypeError)
+            return family(**models[name] | {word: plain(value) for word, value in words.items()})
     remedy = _nearest(str(name), list_models()) or "print(list_models())"
     raise complaint(f"the model name {name!r}", "one of list_models()", remedy)
 

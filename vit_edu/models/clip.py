@@ -58,7 +58,7 @@ def clip_loss(image_features: Tensor, text_features: Tensor, logit_scale: Tensor
         raise complaint(f"{len(image_features)} images with {len(text_features)} texts", "as many", remedy)
     check_some(image_features)
     logits = clip_logits(image_features, text_features, logit_scale)  # (B, B)
-    labels = torch.arange(len(logits), device=logits.device)  # the diagonal
+    labels = torch.arange(logits.shape[0], device=logits.device)  # the diagonal
     return (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
 
 

@@ -130,7 +130,7 @@ class MAE(nn.Module):
         """Mask tokens for the removed patches, then the decoder: tokens (B, P+K, C) -> prediction (B, N, p*p*C)."""
         P, N = self.encoder.num_prefix_tokens, ids_restore.shape[1]
         x = self.decoder_embed(x)  # (B, P+K, C) -> (B, P+K, D), D = decoder_embed_dim
-        mask_tokens = self.mask_token.expand(len(x), P + N - x.shape[1], -1)  # (1, 1, D) -> (B, N-K, D)
+        mask_tokens = self.mask_token.expand(x.shape[0], P + N - x.shape[1], -1)  # (1, 1, D) -> (B, N-K, D)
         patches = torch.cat([x[:, P:], mask_tokens], dim=1)  # (B, N, D), the kept ones first
         patches = patches.take_along_dim(ids_restore[:, :, None], dim=1)  # (B, N, D), in the image's order
         x = torch.cat([x[:, :P], patches], dim=1) + self.decoder_pos_embed  # (B, P+N, D)
@@ -142,7 +142,7 @@ class MAE(nn.Module):
         seen, embed = {} if return_intermediates else None, self.encoder.patch_embed
         check_images(images, embed.proj.in_channels, embed.proj.weight.dtype, embed.img_size)
         check_some(images)
-        shape = (len(images), embed.num_patches)
+        shape = (images.shape[0], embed.num_patches)
         noise = torch.rand(shape, device=images.device) if noise is None else noise
         if not isinstance(noise, Tensor) or noise.shape != shape:
             found = f"noise of shape {tuple(noise.shape)}" if isinstance(noise, Tensor) else f"noise={repr(noise)[:30]}"

@@ -111,9 +111,7 @@ class SwinTransformer(nn.Module):
         self._check_size(self.img_size)
         self.embed_dim, self.num_features = embed_dim, embed_dim * 2 ** (len(depths) - 1)
         self.patch_embed = PatchMap(patch_size, in_chans, embed_dim)
-        rates = torch.linspace(
-            0, drop_path_rate, sum(depths), device="cpu"
-        )  # rising with depth; also on torch's "meta"
+        rates = torch.linspace(0, drop_path_rate, sum(depths), device="cpu")  # rising; on "meta" too
         rates = [part.tolist() for part in rates.split(tuple(depths))]
         words = {"mlp_ratio": mlp_ratio, "qkv_bias": qkv_bias, "attention": attention}
         self.layers = nn.ModuleList(

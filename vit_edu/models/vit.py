@@ -114,7 +114,7 @@ class VisionTransformer(nn.Module):
         x = self.tokens(images, seen)  # (B, N, C)
         if seen is not None:
             seen["patch_embed"] = x
-        prefix = [token.expand(len(x), -1, -1) for token in (self.cls_token, self.reg_token) if token is not None]
+        prefix = [token.expand(x.shape[0], -1, -1) for token in (self.cls_token, self.reg_token) if token is not None]
         x = torch.cat([*prefix, x], dim=1)  # (B, P+N, C)
         if self.pos_embed is not None:
             x = x + self.positions_for(images.shape[-2:])

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
-from vit_edu.layers.checks import check_at_least, check_choice, check_positive, complaint, whole
+from vit_edu.layers.checks import check_at_least, check_choice, check_positive, complaint, plain, whole
 
 from . import state
 from .draws import Draws, epoch_order
@@ -50,6 +50,8 @@ class Plan:
     precision: str | None = None
 
     def __post_init__(self):
+        for name, value in vars(self).items():  # a checkpoint would hold numpy's numbers, and then not be read again
+            object.__setattr__(self, name, plain(value))
         check_at_least(1, batch_size=self.batch_size, evaluations=self.evaluations)
         check_positive(epochs=self.epochs, lr=self.lr, layer_decay=self.layer_decay, clip_grad=self.clip_grad)
         if self.seconds is not None:

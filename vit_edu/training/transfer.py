@@ -113,9 +113,9 @@ class LoRALinear(nn.Module):
         super().__init__()
         check_at_least(1, rank=rank)
         self.linear, self.scale = linear.requires_grad_(False), alpha / rank
-        device, wide = linear.weight.device, linear.in_features
-        self.down = nn.Parameter(torch.randn(rank, wide, device=device) / wide**0.5)
-        self.up = nn.Parameter(torch.zeros(linear.out_features, rank, device=device))
+        like, wide = {"device": linear.weight.device, "dtype": linear.weight.dtype}, linear.in_features
+        self.down = nn.Parameter(torch.randn(rank, wide, **like) / wide**0.5)
+        self.up = nn.Parameter(torch.zeros(linear.out_features, rank, **like))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.linear(x) + self.scale * F.linear(F.linear(x, self.down), self.up)

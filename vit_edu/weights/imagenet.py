@@ -48,6 +48,9 @@ def pretrained(name: str, **words) -> nn.Module:
     The images are to be normalised: model(vit_edu.weights.normalise(ds.images)).
     The first call downloads, see `published`. Raises as create_model, published and load_weights do.
     """
+    if str(name) in PUBLISHED.keys() - {*models.list_models()}:
+        remedy = f"see published({name!r}), for a hybrid"
+        raise complaint(f"the backbone {name!r}", "a ViT or a Swin of list_models()", remedy)
     model = models.create_model(name, **words)
     new_head, weights = words.get("num_classes", 1000) != 1000, published(name)
     positions = weights.get("encoder.pos_embedding")  # of a ViT, (1, 1+N, C): those of a square, and the class token's
