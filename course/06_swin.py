@@ -134,9 +134,9 @@ window_partition = vit_edu.check("window_partition", window_partition)
 
 # %% tags=["nbval-check-output"]
 x = torch.randn(2, 8, 12, 5)
-windows = window_partition(x, (4, 3))
+windows = window_partition(x, (4, 6))
 print(tuple(x.shape), "->", tuple(windows.shape))
-print("there and back:", torch.equal(layers.window_reverse(windows, (4, 3), (8, 12)), x))
+print("there and back:", torch.equal(layers.window_reverse(windows, (4, 6), (8, 12)), x))
 
 # %% [markdown]
 # Attention with axes in front needs no new code: nW stands there beside B and the heads. Every window is a small set of

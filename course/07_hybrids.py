@@ -585,7 +585,8 @@ plots.plot_curves(range(1, 61), {"ViT": vit_losses, "MyCCT": cct_losses}, xlabel
 # a few seconds of training a transformer is not yet *anything*. Never judge one without such a yardstick, and never by
 # one run: with another seed the two may well change places.
 #
-# So to the recorded runs: many more steps, augmentation, and several seeds.
+# So to the recorded runs: many more steps, augmentation, and several seeds. A point is their median, a bar goes from the
+# lowest to the highest.
 
 # %%
 from vit_edu.training import records
@@ -711,10 +712,9 @@ for name, (losses, right) in tries.items():
 # for seconds says little about which are best for a night: measure at the length that you mean.
 #
 # **4. Patience and data.** The [author of Keras' example](https://github.com/keras-team/keras-io/pull/347) reports from
-# his tuning on CIFAR-100: normalisation and zooming helped, a hundred epochs were not enough, and all figures of the
-# paper came from pre-training on a far larger set. The laboratory above asks the same. Steiner et al. 2022, *How to
-# train your ViT?*, say in the abstract what augmentation and regularisation, with more computing, are worth: about as
-# much as ten times the data.
+# his tuning on CIFAR-100: after a hundred epochs the model was still getting better, and all figures of the paper came
+# from pre-training on a far larger set. Steiner et al. 2022, *How to train your ViT?*, say in the abstract what
+# augmentation and regularisation, with more computing, are worth: about as much as ten times the data.
 
 # %% [markdown]
 # **5. Batch norm in a transformer.** Put it in place of the layer norms, change *one* picture of a batch, and look at the

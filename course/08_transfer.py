@@ -320,7 +320,7 @@ print("frozen, and where it was:", torch.equal(before, layer.weight))
 #
 # The head is new and knows nothing. The first layers see edges and colours, which are the same everywhere. So let the
 # top learn fast and the bottom slowly: multiply the rate by `layer_decay` for every layer downwards (Bao et al. 2022,
-# *BEiT*, took this from language models).
+# *BEiT*; language models had it before).
 #
 # Weight decay has a rule of its own. It draws weights to nought, which suits matrices. But a norm's weight belongs
 # near one, a bias may be what it likes, and a position is no matrix.
@@ -527,7 +527,8 @@ _ = contest("probe, then LoRA", with_lora(light.to(device)).to(device), lr=LORA_
 # %% [markdown]
 # To let *everything* learn from a good head on can make it worse: at a rate that suits a random head, thirty
 # steps tear features and head apart faster than they put them together. Kumar et al. 2022, *Fine-tuning can distort
-# pretrained features*, describe this, and recommend the probe first with *small* steps after it. LoRA has less to break.
+# pretrained features*, describe this, and recommend the probe first, so that features need to move less. With steps as
+# large as ours that alone does not save them. LoRA has less to break.
 #
 # And your fifth guess:
 
@@ -568,9 +569,10 @@ words_of_axes = {"xlabel": "labelled clothes", "ylabel": "% wrong of the new one
 plots.plot_curves([*shares.values()], efficiency, log=True, **words_of_axes)
 
 # %% [markdown]
-# Each line is a model's percentages *right*: the median of the seeds, and from lowest to highest. Read the plot sideways:
-# MAE with 90 labels is about where a model from scratch is with 9,000. About a hundredfold: that is what pre-training is
-# worth here, in a currency that everybody who has ever labelled understands.
+# Each line is a model's percentages *right*: the median of the seeds, and from lowest to highest; so are the points and
+# bars of the plot. Read it sideways: MAE with 90 labels is about where a model from scratch is with 9,000. About a
+# hundredfold: that is what pre-training is worth here, where all have the same few steps, in a currency that everybody
+# who has ever labelled understands.
 #
 # Compare the last two lines as well: with many labels and many steps, fine-tuning comes as far as the probe of the frozen
 # body, which thirty steps did not. It is no further either.

@@ -490,8 +490,7 @@ shares = [(labels == new.labels).double().mean().item() for labels in (predicted
 print(f"right                                                {shares[0]:9.1%} {shares[1]:25.1%}")
 
 # %% [markdown]
-# Without the first norm a long prompt would speak for its whole group; these are nearly of one length, so that here it
-# matters little. Without the second, a group whose things have little in common has a short vector, and loses: the
+# Without the first norm a long prompt would speak louder for its group than a short one. Without the second, a group whose things have little in common has a short vector, and loses: the
 # shortest three are chosen less often, *Travel & Places* hardly any more. The share of right answers does not show it,
 # since others win what these lose. Count what is chosen, too.
 

@@ -285,7 +285,7 @@ for what, flops, run in (("forward", forward_flops, forward_only), ("training", 
 # ## What must be kept
 #
 # A way back needs numbers of the way forward. $x^\top g$ needs x: so every linear layer keeps its input until the gradient
-# comes. That, and not the weights, is what fills a GPU.
+# comes.
 #
 # ### Exercise · kept_bytes
 #
@@ -341,6 +341,16 @@ for attention in (PlainAttention, layers.Attention):
 # %% [markdown]
 # The few that you left out: mean and spread of two norms, and in fused attention one number for each head. All else is
 # there, to the byte. Your fourth guess: sixteen tensors of that size, for the one that comes out.
+#
+# Beside them stand the weights, their gradients and AdamW's two running means: four numbers for each parameter, whatever
+# the batch.
+
+# %% tags=["nbval-check-output"]
+for batch_size in (1, 64):
+    blocks = 12 * kept_bytes(197, 768, 12, 4, batch_size, 4, True) / 2**30
+    print(
+        f"ViT-B, {batch_size:2} pictures: {4 * 4 * 86_567_656 / 2**30:.1f} GiB for the parameters, {blocks:.1f} GiB kept"
+    )
 
 # %% [markdown]
 # ## Lever 1: attention that writes nothing down
