@@ -129,7 +129,7 @@ for picture, four in zip(pictures[chosen[:4]], heads):
 plots.plot_images(shown, titles=["picture", "head 0", "head 1", "head 2", "head 3"] * 4, columns=5)
 
 # %% [markdown]
-# Every head has another interest: one takes the body of the rooster, another its comb, a third its feet. Caron et al. 2021
+# Heads have interests of their own: two take the body of the rooster, one its comb, one its feet. Caron et al. 2021
 # (figure 1) made such pictures famous. The lobster is here for honesty: most heads look *around* it.
 #
 # Your numbers are those that the explorer paints (it keeps them in half precision):
@@ -627,9 +627,9 @@ with torch.no_grad():
 
 # %% [markdown]
 # Your fourth guess. Without any attention worth the name the model falls to guessing, so attention is needed. But the last
-# layer, the one whose class token everybody paints, can look at the *wrong* patches and lose a few points. By then each
-# token knows of the whole picture, and the stream of the class token has most of the answer. The first layers are the
-# ones that hurt, and hardly anybody paints them.
+# layer, the one whose class token everybody paints, can look at the *wrong* patches and lose a few points; four answers in
+# five stay. By then each token knows of the whole picture, and the stream of the class token has most of the answer. The
+# first layers are the ones that hurt, and hardly anybody paints them.
 
 # %% [markdown]
 # ### Take it away and see
@@ -666,7 +666,7 @@ print(f"patches without which the logit is higher: {(fall < 0).float().mean():.0
 # %% [markdown]
 # About half of the patches speak *against* the answer. Attention has no sign: it cannot tell for from against. So be kind to
 # it, and ask only how *much* a patch matters, either way. Compare the order of the patches by each map with their order by
-# what really happens (rank correlation: 1 is the same order, 0 is chance).
+# what really happens (rank correlation: 1 is the same order, 0 is chance; ± its standard error over the pictures).
 
 
 # %%
@@ -689,7 +689,7 @@ candidates = {
     "rollout": rollout([weights for _, weights in found])[:, 0, 1:],
     "rollout of what is handed over": rollout(handed_shares)[:, 0, 1:],
     "gradient at the pixels": F.avg_pool2d(asks.grad.abs().sum(dim=1), 4).flatten(1),
-    "a blob in the middle": (-((y - 3.4) ** 2) - (x - 3.6) ** 2).expand(len(tried), -1),
+    "a blob in the middle": (-((y - 3.4) ** 2) - (x - 3.6) ** 2).expand(len(tried), -1),  # off it a bit: fewer ties
     "chance": torch.rand(len(tried), 64),
 }
 print(f"{'order of the patches by':34} rank correlation   its first one matters most")
