@@ -13,11 +13,12 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-LARGEST = 100_000_000  # bytes of a file; outputs make notebooks large
-PARTS = 5_000_000  # lists and objects in it: an empty one takes twenty times the memory of its two characters
+LARGEST = 60_000_000  # bytes of a file; outputs make notebooks large
+PARTS = 3_000_000  # values in it, which may take twenty times the memory of their characters; a lesson has 3,000
 LONGEST = 500_000  # characters of code; a lesson has 25,000
 CELL = 50_000  # characters of one cell: Python reads some code in a time that grows with the square of its length
-MOST = 5_000  # statements
+MOST = 5_000  # statements, and cells of code
+CLEAR = "Clear its outputs in JupyterLab (Kernel, Restart Kernel and Clear Outputs of All Cells), and hand it in again"
 ASKED = {"check", "target"}  # what they give back is the answer that went in, or the kit's
 # A line, and what its backslashes join to it.
 MAGIC = re.compile(r"^([ \t]*)(?:(?:[\w, ]+=\s*)?[%!](?:.*\\\n)*.*|\?.*|[\w.]+\?+[ \t]*$)", re.MULTILINE)
@@ -56,10 +57,11 @@ def read(content: bytes) -> Submission:
         if not content:
             raise SubmissionError("The file is empty, or it cannot be read")
         if len(content) > LARGEST:
-            raise SubmissionError(f"The file is larger than the {LARGEST / 1e6:.0f} MB that a notebook may have")
-        if content.count(b"[") + content.count(b"{") > PARTS:
+            raise SubmissionError(f"The file is larger than the {LARGEST / 1e6:.0f} MB that are graded. {CLEAR}")
+        if (parts := sum(map(content.count, (b"[", b"{", b",")))) > PARTS:
             raise SubmissionError(
-                f"The file has more than the {PARTS / 1e6:.0f} million parts that a notebook may have"
+                f"The file has {parts / 1e6:.1f} million values, more than the {PARTS / 1e6:.0f} million that are "
+                f"graded. {CLEAR}"
             )
         notebook = json.loads(content.decode("utf-8-sig"))
         cells = notebook["worksheets"][0]["cells"] if "worksheets" in notebook else notebook["cells"]  # nbformat 3
@@ -67,7 +69,7 @@ def read(content: bytes) -> Submission:
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise SubmissionError(f"The file is not a notebook ({type(error).__name__})") from None
     found, left = Submission(minutes=_minutes(code)), LONGEST
-    for cell in code:
+    for cell in code[:MOST]:
         text = cell.get("source", cell.get("input", ""))
         text = ("".join(map(str, text)) if isinstance(text, list) else str(text))[:left]
         left -= len(text)
