@@ -98,8 +98,8 @@ function attentionDrawing({ numbers, layers, size: [H, W] }) {
 
   const paintHeat = (canvas, { patches, top }, { rows, columns }) => look.heat(canvas, patches, rows, columns, top || 1);
 
-  // Grid lines, the patch that looks and the one it looks at most.
-  function paintMarks(canvas, s, colours) {
+  // Grid lines, the patch that is looked at most, dashed, and the one that looks.
+  function paintMarks(canvas, s, best, colours) {
     const { ctx, width, height } = look.sharp(canvas);
     const { rows, columns } = grids[s.layer];
     const [w, h] = [width / columns, height / rows];
@@ -110,15 +110,32 @@ function attentionDrawing({ numbers, layers, size: [H, W] }) {
       for (let r = 1; r < rows; r++) ctx.moveTo(0, r * h), ctx.lineTo(width, r * h);
       ctx.stroke();
     }
-    if (s.query < 0) return;
-    const [x, y] = [(s.query % columns) * w, Math.floor(s.query / columns) * h];
-    look.ring(ctx, Math.max(x, 2), Math.max(y, 2), Math.min(w, width - x - 2, width - 4), Math.min(h, height - y - 2, height - 4),
-      colours.ring, Math.min(w, h) < 12 ? 2 : 3);
+    const box = (patch) => {
+      const [x, y] = [(patch % columns) * w, Math.floor(patch / columns) * h];
+      return [Math.max(x, 2), Math.max(y, 2), Math.min(w, width - x - 2, width - 4), Math.min(h, height - y - 2, height - 4)];
+    };
+    for (const [colour, dash] of [["#fff", []], ["#000", [4, 3]]]) {
+      ctx.strokeStyle = colour;
+      ctx.lineWidth = 2;
+      ctx.setLineDash(dash);
+      ctx.strokeRect(...box(best));
+    }
+    ctx.setLineDash([]);
+    if (s.query >= 0) look.ring(ctx, ...box(s.query), colours.ring, Math.min(w, h) < 12 ? 2 : 3);
+  }
+  // The patches that are looked at most, cut out of the photo.
+  function paintBest(lines, photo, best, { rows, columns }) {
+    const [w, h] = [photo.width / columns, photo.height / rows];
+    lines.forEach(({ patch }, i) => {
+      const ctx = patch.getContext("2d");
+      ctx.imageSmoothingEnabled = w > patch.width;
+      ctx.drawImage(photo, (best[i] % columns) * w, Math.floor(best[i] / columns) * h, w, h, 0, 0, patch.width, patch.height);
+    });
   }
 
   // A small map is w x h, with a gap of one pixel.
   function layout(width) {
-    const w = Math.max(6, Math.min((width - LEFT) / most, (Math.max(14, Math.min(60, 440 / grids.length)) * W) / H));
+    const w = Math.max(6, Math.min((width - LEFT) / most, (Math.max(14, 440 / grids.length) * W) / H));
     const h = (w * H) / W;
     return { w, h, width: LEFT + most * w, height: TOP + grids.length * h };
   }
@@ -204,5 +221,5 @@ function attentionDrawing({ numbers, layers, size: [H, W] }) {
     }
   }
 
-  return { paintHeat, paintMarks, layout, cellAt, paintSmall, paintChosen, paintDistances };
+  return { paintHeat, paintMarks, paintBest, layout, cellAt, paintSmall, paintChosen, paintDistances };
 }

@@ -1,6 +1,6 @@
 // AttentionExplorer: a token of the photo looks at the others. Layers, heads and patches are counted from 0, as in Python.
 
-function attentionPage({ C, H, W, prefix, turn }) {
+function attentionPage({ C, H, W, layers, prefix, single, turn }) {
   const { el } = look;
   const text = (name, tag = "p") => el(tag, { class: name });
   const parts = {
@@ -14,7 +14,9 @@ function attentionPage({ C, H, W, prefix, turn }) {
     title: text("ve-title"),
     row: text(""),
     ahead: text("ve-title"),
-    best: text("ve-att-best"),
+    best: Array.from({ length: Math.min(5, layers[0].rows * layers[0].columns) }, () => ({
+      patch: el("canvas", { width: 20, height: 20, "aria-hidden": "true" }), words: text("", "span"), bar: text("ve-att-bar", "span"),
+    })),
     rest: text("ve-quiet"),
     head: text(""),
     distances: el("canvas", { class: "ve-att-distances", role: "img" }),
@@ -25,25 +27,29 @@ function attentionPage({ C, H, W, prefix, turn }) {
   parts.photo.toggleAttribute("data-big", W < 100);
   parts.frame = el("div", { class: "ve-att-frame" }, parts.photo, parts.heat, parts.marks);
   parts.frame.style.aspectRatio = `${W} / ${H}`;
-  const width = `${Math.round(Math.min(340, (400 * W) / H))}px`;
+  const width = `${Math.round(single ? Math.min(480, (520 * W) / H) : Math.min(340, (400 * W) / H))}px`;
   parts.frame.style.width = width;
   const left = el("div", { class: "ve-att-left" }, parts.frame,
-    el("div", { class: "ve-att-legend" }, el("span", {}, "Weight 0"), parts.scale, parts.top), parts.strength,
-    parts.title, parts.row, parts.head, parts.ahead, parts.best, parts.rest);
+    el("div", { class: "ve-att-legend" }, el("span", {}, "Weight 0"), parts.scale, parts.top), parts.strength);
   left.style.width = width;
   parts.over = el("div", { class: "ve-att-small" }, parts.small, parts.chosen);
-  parts.right = el("div", { class: "ve-att-right" },
-    el("p", { class: "ve-title" }, "The same query in every head"),
-    el("p", { class: "ve-quiet" }, "A row a layer, a column a head; each map by its own largest weight."), parts.over,
-    el("p", { class: "ve-title" }, "How far each head looks"),
-    el("p", { class: "ve-quiet" }, "Mean distance in pixels, layer by layer; a dot is a head."), parts.distances);
+  parts.right = el("div", { class: "ve-att-right" });
+  (single ? parts.right : left).append(parts.title, parts.row, parts.ahead, el("div", { class: "ve-att-best" },
+    ...parts.best.map(({ patch, words, bar }) => el("div", { class: "ve-att-line" }, patch, words, bar))), parts.rest);
+  if (!single) {
+    parts.right.append(el("p", { class: "ve-title" }, "The same query in every head"),
+      el("p", { class: "ve-quiet" }, "A row a layer, a column a head; each map by its own largest weight."), parts.over,
+      el("p", { class: "ve-title" }, "How far each head looks"),
+      el("p", { class: "ve-quiet" }, "Mean distance in pixels, layer by layer; a dot is a head."), parts.distances);
+  }
+  parts.right.append(parts.head);
   const page = look.page("Attention explorer", {
-    controls: [parts.shown, parts.from],
+    controls: [single ? "" : parts.shown, parts.from],
     stage: [left, parts.right],
-    help: "A token's new vector is a sum over all tokens, each times its attention weight: bright patches count most. " +
-      "Point at a patch or at a small map to try it, click to keep it; or reach both with Tab and use the arrow keys. " +
-      `${prefix.length ? `C: ${prefix[0]} or patch. ` : ""}H: one head, M: mean of heads, R: rollout, which ` +
-      "multiplies the layers up to this one.",
+    help: "A token's new vector is a sum over all tokens, each times its attention weight: bright patches count most, the dashed one more than all. " +
+      `Point at a patch${single ? " to try it, click to keep it; or reach the photo" : " or at a small map to try it, click to " +
+      "keep it; or reach both"} with Tab and use the arrow keys. ${prefix.length ? `C: ${prefix[0]} or patch. ` : ""}` +
+      (single ? "" : "H: one head, M: mean of heads, R: rollout, which multiplies the layers up to this one."),
   });
   return Object.assign(page, parts);
 }
@@ -54,7 +60,8 @@ function render({ model, el }) {
   const numbers = attentionNumbers({ sent: model.get("weights"), layers, prefix, size });
   const drawing = attentionDrawing({ numbers, layers, size });
   const { grids, move } = numbers;
-  const page = attentionPage({ C, H, W, prefix, turn: {
+  const single = layers.length === 1 && layers[0].heads === 1; // no other head to go to
+  const page = attentionPage({ C, H, W, layers, prefix, single, turn: {
     shown: (shown) => choose({ shown }),
     from: (query) => choose({ query: query < 0 ? query : patch() }),
     strength: (percent) => fade(percent),
@@ -120,30 +127,36 @@ function render({ model, el }) {
     if (shown === "mean") return `layer ${layer}, mean of ${grids[layer].heads} heads`;
     return `rollout of layers ${numbers.first(layer)} to ${layer}`;
   }
-  function ofHead({ shown, layer, head }) {
+  function ofHead({ shown, layer, head }, [distance, entropy] = [layers[layer].distance[head], layers[layer].entropy[head]]) {
     if (shown !== "head") return "";
-    const { distance, entropy } = layers[layer];
-    return `This head's mean distance is ${distance[head].toFixed(1)} pixels, its entropy ${entropy[head].toFixed(2)} bits.`;
+    return `This head's mean distance is ${distance.toFixed(1)} pixels, its entropy ${entropy.toFixed(2)} bits.`;
   }
-  function write(s, weights, facts) {
+  const from = ({ shown }, distance) => (distance === null ? "It has no place in the photo, so no distance. " :
+    `${shown === "rollout" ? "Comes from" : "Looks"} ${distance.toFixed(1)} pixels away on average. `);
+  const spread = (entropy, { N }) => `Entropy ${entropy.toFixed(2)} bits, as if spread evenly over ${(2 ** entropy).toFixed(1)} of ${N} tokens.`;
+  // The longest that these can be, whatever is pointed at.
+  const [farthest, evenest] = [Math.hypot(...size), Math.max(...grids.map(({ N }) => Math.log2(N)))];
+  const last = Math.max(...grids.map(({ rows, columns }) => rows * columns)) - 1;
+  const asks = look.longest([`patch ${last}`, ...prefix.map((name) => `the ${name}`)]);
+
+  function write(s, weights, { best, top, distance, entropy }) {
     const grid = grids[s.layer];
-    const { best, top, distance, entropy } = facts;
-    page.headline.textContent = `${capital(what(s))}: ${s.query < 0 ? whose(s) : `patch ${s.query}`} ${verb(s)} patch ${best[0]}`;
+    const headline = (who, key) => `${capital(what(s))}: ${who} ${verb(s)} patch ${key}`;
+    look.write(page.headline, headline(s.query < 0 ? whose(s) : `patch ${s.query}`, best[0]), headline(asks, last));
     page.shown.choose(s.shown);
     if (prefix.length) page.from.choose(Math.min(s.query, 0));
     page.top.textContent = `${four(top)} (patch ${best[0]})`;
     page.title.textContent = capital(whose(s));
-    page.row.textContent = (distance === null ? "It has no place in the photo, so no distance. " :
-      `${s.shown === "rollout" ? "Comes from" : "Looks"} ${distance.toFixed(1)} pixels away on average. `) +
-      `Entropy ${entropy.toFixed(2)} bits, as if spread evenly over ${(2 ** entropy).toFixed(1)} of ${grid.N} tokens.`;
-    page.head.textContent = ofHead(s).replace("This", "Over all queries, this");
+    const placed = prefix.length ? null : farthest; // the sentence without a place is the longer one
+    look.write(page.row, from(s, distance) + spread(entropy, grid), from(s, placed) + spread(evenest, grid));
+    const all = (words) => words.replace("This", "Over all queries, this");
+    look.write(page.head, all(ofHead(s)), all(ofHead({ shown: "head" }, [farthest, evenest])));
     page.ahead.textContent = s.shown === "rollout" ? "Most of it comes from" : "Largest weights";
-    page.best.replaceChildren(...best.map((key) => {
-      const bar = look.el("span", { class: "ve-att-bar", "aria-hidden": "true" });
-      bar.style.width = `${(weights[prefix.length + key] / (top || 1)) * 100}%`;
-      const words = `${place(key, grid)}: ${four(weights[prefix.length + key])}`;
-      return look.el("span", { class: "ve-att-line" }, look.el("span", {}, words), bar);
-    }));
+    page.best.forEach(({ words, bar }, i) => {
+      const weight = weights[prefix.length + best[i]];
+      words.textContent = `${place(best[i], grid)}: ${four(weight)}`;
+      bar.style.width = `${(weight / (top || 1)) * 100}%`;
+    });
     page.rest.textContent = prefix.map((name, i) => `${capital(name)}: ${four(weights[i])}.`).join(" ");
     page.marks.setAttribute("aria-label", `Photo of ${grid.rows} rows and ${grid.columns} columns of patches. ` +
       "Arrow keys choose the patch that looks.");
@@ -160,13 +173,16 @@ function render({ model, el }) {
     if (!preview && s.query >= 0) before = { query: s.query, layer: s.layer };
     const weights = numbers.row(s);
     const facts = numbers.facts(weights, s);
-    const l = drawing.layout(page.right.clientWidth);
+    const l = drawing.layout(page.right.clientWidth); // of no use to a single head
     [page.over.style.width, page.over.style.height] = [`${l.width}px`, `${l.height}px`];
     drawing.paintHeat(page.heat, facts, grids[s.layer]);
-    drawing.paintMarks(page.marks, s, colours);
-    drawing.paintSmall(page.small, s, l);
-    drawing.paintChosen(page.chosen, s, l, colours);
-    drawing.paintDistances(page.distances, s, colours);
+    drawing.paintMarks(page.marks, s, facts.best[0], colours);
+    drawing.paintBest(page.best, page.photo, facts.best, grids[s.layer]);
+    if (!single) {
+      drawing.paintSmall(page.small, s, l);
+      drawing.paintChosen(page.chosen, s, l, colours);
+      drawing.paintDistances(page.distances, s, colours);
+    }
     write(s, weights, facts); // last: a size asked for behind a change of text would lay out the page once more
   });
 
@@ -205,7 +221,7 @@ function render({ model, el }) {
     return Boolean(to);
   }
   function anyKey(key) {
-    const shown = { h: "head", m: "mean", r: "rollout" }[key.toLowerCase()];
+    const shown = !single && { h: "head", m: "mean", r: "rollout" }[key.toLowerCase()];
     const flip = prefix.length && key.toLowerCase() === "c";
     if (shown) choose({ shown });
     if (flip) choose({ query: state().query < 0 ? patch() : -1 });

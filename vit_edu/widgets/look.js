@@ -15,6 +15,13 @@ const look = {
     return node;
   },
 
+  // Words that change under the mouse: the longest they can be hold the room, unseen, so that nothing below them moves.
+  write(node, words, longest) {
+    node.textContent = words;
+    node.dataset.room = longest;
+  },
+  longest: (texts) => texts.reduce((a, b) => (b.length > a.length ? b : a), ""),
+
   // A page's frame: headline, controls, stage, status line and help, in this order, and the keys kept inside.
   page(name, { controls = [], stage = [], help = "" }) {
     const { el } = look;
@@ -49,16 +56,16 @@ const look = {
     return node;
   },
 
-  // A native slider with its words beside it: node.set(value, words).
+  // A native slider with its words beside it: node.set(value, words, and for the ear, where these are others).
   slider(legend, { min, max, step = 1 }, slide) {
     const { el } = look;
     const range = el("input", { type: "range", min, max, step, "aria-label": legend });
     const shown = el("span", { class: "ve-shown", "aria-hidden": "true" }); // the ear hears aria-valuetext
     range.addEventListener("input", () => slide(Number(range.value)));
     const node = el("label", { class: "ve-slider" }, el("span", {}, legend), range, shown);
-    node.set = (value, words = String(value)) => {
+    node.set = (value, words, spoken = words) => {
       range.value = value;
-      range.setAttribute("aria-valuetext", words);
+      range.setAttribute("aria-valuetext", spoken);
       shown.textContent = words;
     };
     return node;

@@ -94,7 +94,6 @@ function render({ model, el }) {
 
   function write(s) {
     const kept = s.gone.reduce((sum, gone) => sum + !gone, 0);
-    const place = `row ${Math.floor(s.shown / columns)}, column ${s.shown % columns}`;
     const mean = figure(means[s.at]);
     const sum = `from ${kept} of ${N} patches the model paints ${N - kept}, loss ${mean}`;
     page.headline.textContent = `${share(s.ratio)} removed: ${sum}`;
@@ -106,10 +105,10 @@ function render({ model, el }) {
     masked.words.textContent = `${kept} visible tokens of ${N}`;
     rebuilt.words.textContent = whole ? `All ${N} patches as painted; only the ${N - kept} removed ones were trained for` :
       `${N - kept} painted, ${kept} as they are`;
-    const error = `Its squared error ${figure(s.loss[s.shown])}`;
-    const fate = s.gone[s.shown] ? `removed. ${error}; the mean over the ${N - kept} removed is ${mean}.` :
-      `visible. ${error} does not count in the loss.`;
-    page.status.textContent = `Patch ${s.shown} of ${N}: ${place}, ${fate}`;
+    const told = (n, gone, loss) => `Patch ${n} of ${N}: row ${Math.floor(n / columns)}, column ${n % columns}, ` +
+      `${gone ? "removed" : "visible"}. Its squared error ${figure(loss)}` +
+      (gone ? `; the mean over the ${N - kept} removed is ${mean}.` : " does not count in the loss.");
+    look.write(page.status, told(s.shown, s.gone[s.shown], s.loss[s.shown]), told(N - 1, true, Math.max(...s.loss)));
     masked.over.setAttribute("aria-label", `${names[s.chosen]}, ${rows} rows and ${columns} columns of patches, ` +
       `${kept} visible. Arrow keys choose a patch, plus and minus change the mask ratio.`);
   }

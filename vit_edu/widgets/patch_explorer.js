@@ -2,6 +2,7 @@
 
 const DURATION = 1800; // ms, of the flight from the photo into the sequence
 const MOST_PATCHES = 4096; // as in patch_model.py
+const WHITE = "rgb(255, 255, 255)"; // no colour has longer words
 
 function patchPage({ W, H, keys }, controls, legend, answers) {
   const { el } = look;
@@ -14,7 +15,7 @@ function patchPage({ W, H, keys }, controls, legend, answers) {
     title: text("ve-title"),
     sum: text("ve-sum"),
     swatch: text("ve-swatch", "span"),
-    mean: text("", "span"),
+    mean: text("ve-mean", "span"),
     order: text("ve-quiet"),
     vectorTitle: text("ve-title"),
     segments: el("div", { class: "ve-segments", "aria-hidden": "true" }),
@@ -36,7 +37,7 @@ function patchPage({ W, H, keys }, controls, legend, answers) {
     el("div", { class: "ve-detail" },
       el("div", { class: "ve-patch" },
         el("div", { class: "ve-enlarged" }, parts.enlarged, parts.lens),
-        el("div", { class: "ve-facts" }, parts.title, parts.sum, el("p", {}, parts.swatch, parts.mean), parts.order)),
+        el("div", { class: "ve-facts" }, parts.title, parts.sum, el("p", {}, parts.swatch, "Mean colour ", parts.mean), parts.order)),
       el("div", {}, parts.vectorTitle, parts.segments, parts.vector, parts.values, parts.vectorWords)),
     ...answers,
     el("div", { class: "ve-sequence" }, parts.sequenceTitle, parts.sequenceWords, parts.strip),
@@ -133,10 +134,10 @@ function render({ model, el }) {
   const tokens = (n) => `${words(n)} ${n === 1 ? "token" : "tokens"}`;
   const product = (s) => `${C} × ${s.p} × ${s.p} = ${words(s.D)} numbers`;
 
-  function came(s, place) {
-    const from = s.order[place];
-    return from === place ? "" : ` Its pixels come from patch ${from}: row ${Math.floor(from / s.columns)}, column ${from % s.columns}.`;
-  }
+  const whence = (s, place) => (s.order[place] === place ? null : s.order[place]);
+  const came = (s, from) => (from === null ? "" :
+    `Its pixels come from patch ${from}: row ${Math.floor(from / s.columns)}, column ${from % s.columns}. `);
+  const furthest = (s) => (s.moved ? s.N - 1 : null);
 
   // Several changes in one frame are one sentence for the screen reader.
   function say(what = news ?? (() => "")) {
@@ -145,10 +146,10 @@ function render({ model, el }) {
   }
   function writeStatus(s) {
     if (news === null) return;
-    const place = `row ${Math.floor(s.chosen / s.columns)}, column ${s.chosen % s.columns}`;
     const mean = drawing.meanColour(drawing.vectorOf(s.chosen, s));
-    page.status.textContent = `${news(s)}Patch ${s.chosen} of ${words(s.N)}: ${place}. ${product(s)}. Mean colour ${mean}.` +
-      `${came(s, s.chosen)}${s.near ? ` ${placesWords(s)}` : ""}`;
+    const told = (patch, colour, from) => `Patch ${patch} of ${words(s.N)}: row ${Math.floor(patch / s.columns)}, ` +
+      `column ${patch % s.columns}. ${product(s)}. Mean colour ${colour}. ${came(s, from)}${s.near ? placesWords(s) : ""}`.trim();
+    look.write(page.status, news(s) + told(s.chosen, mean, whence(s, s.chosen)), told(s.N - 1, WHITE, furthest(s)));
     news = null;
   }
 
@@ -167,13 +168,13 @@ function render({ model, el }) {
     page.grid.setAttribute("aria-label", `Photo cut into ${s.rows} rows and ${s.columns} columns of patches. ` +
       `Arrow keys choose a patch, ${keys}.`);
     page.title.textContent = `Patch ${s.shown}`;
-    page.sum.textContent = `Row ${row}, column ${column} → token ${row} × ${s.columns} + ${column} = ${s.shown} of ${words(s.N)}`;
+    const sum = (y, x) => `Row ${y}, column ${x} → token ${y} × ${s.columns} + ${x} = ${y * s.columns + x} of ${words(s.N)}`;
+    look.write(page.sum, sum(row, column), sum(s.rows - 1, s.columns - 1));
     page.swatch.style.background = drawing.meanColour(s.vector);
-    page.mean.textContent = `Mean colour ${drawing.meanColour(s.vector)}`;
-    const [top, left] = drawing.cornerOf(s.shown, s);
-    const start = s.stride < s.p ? `Starts at pixel row ${top}, column ${left}.` : came(s, s.shown);
-    page.order.textContent = `${start} As a vector: ${C === 1 ? "the pixels row by row." :
-      "all its reds row by row, then all greens, then all blues."}`.trim();
+    page.mean.textContent = drawing.meanColour(s.vector);
+    const begins = ([top, left]) => `Starts at pixel row ${top}, column ${left}. `;
+    const order = (patch, from) => (s.stride < s.p ? begins(drawing.cornerOf(patch, s)) : came(s, from)) + `As a vector: ${C === 1 ? "the pixels row by row." : "all its reds row by row, then all greens, then all blues."}`;
+    look.write(page.order, order(s.shown, whence(s, s.shown)), order(s.N - 1, furthest(s)));
     page.vectorTitle.textContent = `Its vector: ${product(s)}`;
     page.sequenceTitle.textContent = `The sequence: ${tokens(s.N)} in one long row`;
     const count = ([side, found]) => `(${side} − ${s.p}) / ${s.stride} + 1 = ${found}`;
@@ -202,8 +203,9 @@ function render({ model, el }) {
     const dots = () => tag("span", { class: "ve-dots" }, "…");
     page.values.replaceChildren(...(first > 0 ? [dots()] : []), ...chips, ...(first + count < s.D ? [dots()] : []));
     const { c, y, x } = drawing.at(value, s.p);
-    const sentence = `Number ${words(value)}: ${CHANNELS[C][c]}, row ${y}, column ${x} of the patch = ${s.vector[value]}`;
-    page.vectorWords.textContent = sentence;
+    const told = (i, channel, row, column, number) => `Number ${words(i)}: ${channel}, row ${row}, column ${column} of the patch = ${number}`;
+    const sentence = told(value, CHANNELS[C][c], y, x, s.vector[value]);
+    look.write(page.vectorWords, sentence, told(s.D - 1, look.longest(CHANNELS[C]), s.p - 1, s.p - 1, 255));
     page.vector.setAttribute("aria-valuemax", s.D - 1);
     page.vector.setAttribute("aria-valuenow", value);
     page.vector.setAttribute("aria-valuetext", sentence);

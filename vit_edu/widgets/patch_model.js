@@ -37,7 +37,8 @@ function placesLegend(source) {
     if (!s.near) return;
     low.textContent = figure(Math.min(...s.near));
     const other = s.shown === s.chosen ? "itself" : `patch ${s.shown}`;
-    pair.textContent = `Position of patch ${s.chosen} with ${other}: cosine ${figure(s.near[s.shown])}`;
+    const words = (patch, whom, cosine) => `Position of patch ${patch} with ${whom}: cosine ${figure(cosine)}`;
+    look.write(pair, words(s.chosen, other, s.near[s.shown]), words(s.N - 1, `patch ${s.N - 1}`, -1));
     like.textContent = `${source} ${placesWords(s)}`;
   }
   return { node, write };

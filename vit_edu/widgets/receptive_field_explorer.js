@@ -215,16 +215,18 @@ function render({ model, el }) {
   const step = () => `step ${model.get("depth") + 1} of ${steps}`;
 
   function write(facts, chosen) {
-    const each = (some) => names.map((name, i) => `${name} ${share(some[i].reached / total)}`.replaceAll(" ", "\u00a0")).join(" · ");
-    page.headline.textContent = `How much of the picture does one output see? ${each(facts)}`;
+    const headline = (part) => "How much of the picture does one output see? " +
+      names.map((name, i) => `${name} ${share(part(i))}`.replaceAll(" ", "\u00a0")).join(" · ");
+    look.write(page.headline, headline((i) => facts[i].reached / total), headline(() => 1));
     page.depth.set(model.get("depth"), `after ${model.get("depth") + 1} of ${steps}`);
     page.scale.choose(model.get("scale"));
     page.most.textContent = model.get("scale") === "log" ? "1/10,000 " : "a little ";
     page.panels.forEach((part, i) => {
       const { layer, reached, half, cell } = facts[i];
-      part.layer.textContent = layers[i][layer];
-      part.reach.textContent = `${share(reached / total)} of the pixels reach it`;
-      part.half.textContent = `half of the gradient from ${pixelsOf(half)}`;
+      look.write(part.layer, layers[i][layer], look.longest(layers[i]));
+      const [reach, from] = [(x) => `${share(x)} of the pixels reach it`, (n) => `half of the gradient from ${pixelsOf(n)}`];
+      look.write(part.reach, reach(reached / total), reach(1));
+      look.write(part.half, from(half), from(total));
       part.over.setAttribute("aria-label", `${names[i]}, ${layers[i][layer]}, ${cell.rows} × ${cell.columns} outputs. ` +
         "Arrow keys choose the output, plus and minus the depth, L the light.");
     });

@@ -15,7 +15,6 @@ function similarityPage({ texts, W, H }) {
     text: el("p", { class: "ve-text" }),
     sum: el("p", {}),
     fate: el("p", { class: "ve-quiet" }),
-    reset: el("button", { class: "ve-button", type: "button" }),
   };
   page.enlarged.toggleAttribute("data-big", W < 120);
   page.matrix = el("div", { class: "ve-matrix" },
@@ -89,6 +88,7 @@ function render({ model, el }) {
   const kinds = [["cosine", "cosine"], ["texts", "which text for this picture"], ["images", "which picture for this text"]];
   const kind = look.choice("Show", kinds, (shown) => change({ shown }));
   const log = Math.log10;
+  const degree = (t) => (t < 0.095 ? t.toFixed(3) : t.toFixed(2));
   const [coldest, hottest] = [Math.min(log(own), -2), Math.max(log(own), 0)];
   const heat = look.slider("Temperature", { min: coldest, max: hottest, step: 0.01 }, (to) => warm(to));
   // A step that comes next to the model's own is the model's own.
@@ -98,7 +98,8 @@ function render({ model, el }) {
   const ticks = look.el("datalist", { id: look.id() }, look.el("option", { value: log(own) }));
   heat.append(ticks);
   heat.querySelector("input").setAttribute("list", ticks.id);
-  const controls = [kind, heat, parts.reset];
+  const reset = look.el("button", { class: "ve-button", type: "button" }, `The model's own: ${degree(own)}`);
+  const controls = [kind, look.el("div", { class: "ve-row" }, heat, reset)];
   const page = look.page("Similarity explorer", { controls, stage: [parts.wide, parts.detail], help: parts.help });
   parts.over.setAttribute("aria-describedby", page.id);
   parts.thumbs.append(...Array.from({ length: I }, (_, i) => {
@@ -116,39 +117,45 @@ function render({ model, el }) {
   // In words --------------------------------------------------------------------------------------------------------------
   const figure = (x, places = 2) => x.toFixed(places).replace(/^-(?=0\.0*$)/, "").replace("-", "−");
   const percent = (x) => `${(x * 100).toFixed(1)} %`;
-  const degree = (t) => (t < 0.095 ? t.toFixed(3) : t.toFixed(2));
   const short = (s, n) => (s.shown === "cosine" ? figure(s.numbers[n]) : `${Math.round(s.numbers[n] * 100)}%`);
+  const longest = look.longest(texts);
   const plural = (n, what) => `${n} ${what}${n === 1 ? "" : "s"}`;
 
   function headline(s) {
     const others = s.shown === "images";
     if (!paired) {
       const n = s.best[others ? s.at % T : Math.floor(s.at / T)];
-      const [picture, text] = [`picture ${Math.floor(n / T)}`, `“${texts[n % T]}”`];
-      const value = s.shown === "cosine" ? `cosine ${figure(s.numbers[n])}` : percent(s.numbers[n]);
-      return others ? `${plural(I, "picture")}, ${plural(T, "text")}: for ${text} the best is ${picture}, ${value}` :
-        `${plural(I, "picture")}, ${plural(T, "text")}: for ${picture} the best is ${text}, ${value}`;
+      const best = (row, text, number) => {
+        const pair = [`picture ${row}`, `“${text}”`];
+        const [one, other] = others ? pair.reverse() : pair;
+        const value = s.shown === "cosine" ? `cosine ${figure(number)}` : percent(number);
+        return `${plural(I, "picture")}, ${plural(T, "text")}: for ${one} the best is ${other}, ${value}`;
+      };
+      return [best(Math.floor(n / T), texts[n % T], s.numbers[n]), best(I - 1, longest, s.shown === "cosine" ? -1 : 1)];
     }
     const right = s.best.filter((n) => n % T === Math.floor(n / T)).length;
     const mean = s.best.reduce((sum, _, i) => sum + s.numbers[i * T + i], 0) / I;
     const [who, what] = others ? ["text", "picture"] : ["picture", "text"];
     const found = `${right} of ${plural(I, who)} ${right === 1 ? "finds its" : "find their"} ${what}`;
-    return `${found}${s.shown === "cosine" ? ": it has the highest cosine of the row" : `, which gets ${percent(mean)} on average`}`;
+    return [`${found}${s.shown === "cosine" ? ": it has the highest cosine of the row" : `, which gets ${percent(mean)} on average`}`, ""];
   }
   function write(s) {
     const [row, column] = [Math.floor(s.at / T), s.at % T];
-    page.headline.textContent = headline(s);
+    look.write(page.headline, ...headline(s));
     kind.choose(s.shown);
     const isOwn = Math.abs(s.temperature / own - 1) < 1e-6;
-    heat.set(log(s.temperature), `${degree(s.temperature)}${isOwn ? ", the model's" : ""}`);
-    parts.reset.textContent = `The model's own: ${degree(own)}`;
-    const [cosine, logit] = [figure(cosines[s.at], 3), figure(cosines[s.at] / s.temperature)];
-    const softmaxes = `softmax ${percent(s.byText[s.at])} over the ${plural(T, "text")} of this picture, ` +
-      `${percent(s.byPicture[s.at])} over the ${plural(I, "picture")} of this text`;
-    page.status.textContent = `Picture ${row} with text ${column}, “${texts[column]}”: cosine ${cosine}, logit ${logit}, ${softmaxes}.`;
-    parts.text.textContent = `“${texts[column]}”`;
-    parts.sum.textContent = `cosine / temperature = ${cosine} / ${degree(s.temperature)} = ${logit}, the logit`;
-    parts.fate.textContent = paired ? (row === column ? "They belong together." : `To this picture belongs “${texts[row]}”.`) : "";
+    heat.set(log(s.temperature), degree(s.temperature), `${degree(s.temperature)}${isOwn ? ", the model's" : ""}`);
+    const all = (i, j, text, cosine, byText, byPicture) => `Picture ${i} with text ${j}, “${text}”: cosine ${figure(cosine, 3)}, ` +
+      `logit ${figure(cosine / s.temperature)}, softmax ${percent(byText)} over the ${plural(T, "text")} of this picture, ` +
+      `${percent(byPicture)} over the ${plural(I, "picture")} of this text.`;
+    look.write(page.status, all(row, column, texts[column], cosines[s.at], s.byText[s.at], s.byPicture[s.at]),
+      all(I - 1, T - 1, longest, -1, 1, 1));
+    look.write(parts.text, `“${texts[column]}”`, `“${longest}”`);
+    const sum = (cosine) => `cosine / temperature = ${figure(cosine, 3)} / ${degree(s.temperature)} = ` +
+      `${figure(cosine / s.temperature)}, the logit`;
+    look.write(parts.sum, sum(cosines[s.at]), sum(-1));
+    const belongs = (text) => (paired ? `To this picture belongs “${text}”.` : "");
+    look.write(parts.fate, paired && row === column ? "They belong together." : belongs(texts[row]), belongs(longest));
     parts.over.setAttribute("aria-label", `Matrix of ${plural(I, "picture")}, the rows, and ${plural(T, "text")}, the columns. ` +
       "Arrow keys choose a cell, S switches what is shown, plus and minus change the temperature.");
     [parts.low.textContent, parts.high.textContent] = s.shown === "cosine" ? [figure(s.low), figure(s.high)] : ["0 %", "100 %"];
@@ -171,17 +178,17 @@ function render({ model, el }) {
     function over(node) {
       range.selectNodeContents(node);
       const [words, box] = [range.getBoundingClientRect(), node.getBoundingClientRect()];
-      return words.width > box.width || words.height > box.height;
+      return words.width > box.width || words.height > box.height - 8; // without its padding
     }
-    function fit(inside, most) {
+    function fit(inside, least, most) {
       parts.labels.classList.toggle("ve-inside", inside);
-      for (let tall = 64; tall <= most; tall += 16) {
+      for (let tall = least; tall <= most; tall += 16) {
         parts.labels.style.height = `${tall}px`;
         if (!labels.some(over)) return true;
       }
       return false;
     }
-    fit(false, 192) || fit(true, 640);
+    fit(false, 64, 192) || fit(true, 192, 640); // words of up to 192 pixels stay whole in either
   }
 
   function paintOver(s, colours) {
@@ -247,8 +254,8 @@ function render({ model, el }) {
     if (column) choose(model.get("row"), Number(column));
     parts.over.focus({ preventScroll: true });
   });
-  const reset = () => change({ temperature: own });
-  parts.reset.addEventListener("click", reset);
+  const toOwn = () => change({ temperature: own });
+  reset.addEventListener("click", toOwn);
 
   function cellKey(key) {
     const [row, column] = [model.get("row"), model.get("column")];
@@ -261,7 +268,7 @@ function render({ model, el }) {
     if (step) warm(log(model.get("temperature")) + step);
     const names = kinds.map(([name]) => name);
     const next = () => change({ shown: names[(names.indexOf(model.get("shown")) + 1) % 3] });
-    const act = { s: next, t: reset }[key.toLowerCase()];
+    const act = { s: next, t: toOwn }[key.toLowerCase()];
     act?.();
     return Boolean(step || act);
   }

@@ -33,7 +33,7 @@ function windowShiftPage(map, aspect, act) {
   frame.style.width = `${Math.round(Math.max(200, Math.min(440, 440 * share)))}px`;
   const stage = [parts.explain, frame, el("div", { class: "ve-detail" }, parts.title, parts.matrix, parts.scale, parts.reach)];
   const page = look.page("Window shift explorer", {
-    controls: [parts.steps, parts.mask, parts.shift],
+    controls: [parts.steps, el("div", { class: "ve-row" }, parts.mask, parts.shift)],
     stage,
     help: "Click a token, or reach the grid with Tab and use the arrow keys. M turns the mask on and off, S the shift. " +
       "Tokens, rows, columns, windows and regions are counted from 0, as in Python.",
@@ -91,6 +91,8 @@ function render({ model, el }) {
 
   // In words; Python's sentence() says the same -----------------------------------------------------------------------------
   const reason = (s) => (!s.shifted ? "the shift is off" : S ? "one window covers the whole grid" : "shift_size is 0");
+  const last = H * W - 1;
+  const rangesOfRows = Array(M).fill(`${last}–\u2060${last}`).join(", ");
   const paddingOf = (cells) => cells.filter(({ token }) => token === null).length;
 
   function sentence(s) {
@@ -197,11 +199,14 @@ function render({ model, el }) {
     const n = cells.length;
     const token = map.tokenOf(s.cell);
     if (windowed) {
-      page.title.textContent = `Mask of window ${window}, ${n} × ${n}: row ${index} is token ${token}`;
+      const title = (at, row, who) => `Mask of window ${at}, ${n} × ${n}: row ${row} is token ${who}`;
+      look.write(page.title, title(window, index, token), title(count - 1, n - 1, last));
       page.matrix.setAttribute("aria-label", `Mask of window ${window}: in row ${index}, token ${token}'s, ` +
         `${s.masked ? strangers.length : 0} of ${n} entries are −100, the others 0.`);
       const hidden = s.masked && strangers.length ? ` Masked: ${named(strangers)}.` : "";
-      page.reach.textContent = `Token ${token} may attend to ${named(s.reached)}.${hidden}`;
+      const may = (who, whom, not) => `Token ${who} may attend to ${whom}.${not}`;
+      const parted = s.masked && s.moves; // then the ranges of the window's rows are two each
+      look.write(page.reach, may(token, named(s.reached), hidden), may(last, rangesOfRows, parted ? ` Masked: ${rangesOfRows}.` : ""));
     } else if (s.step === "grid") {
       page.title.textContent = `Token ${token}, row ${s.cell[0]}, column ${s.cell[1]}`;
       const all = words(H * W);
