@@ -432,8 +432,8 @@ for p in (16, 8):
 
 # %% [markdown]
 # For the first step the count itself is below four: the patch embedding, whose work is the same for every patch size,
-# weighs more in a model of a quarter of the depth. And time can grow less than the count: small matrices do not keep a
-# processor busy.
+# weighs more in a model of a quarter of the depth. And the clock has reasons of its own: small matrices do not keep a
+# processor busy, and whatever else your machine does is timed too.
 
 # %% [markdown]
 # ## Training one from nothing
@@ -519,6 +519,7 @@ plots.plot_positions(published.pos_embed.float()[:, 1:], (8, 8))
 #
 # | in the code | Dosovitskiy et al. 2021 |
 # | --- | --- |
+# | `VisionTransformer` | figure 1 |
 # | `embed_positions(patch_embed(images), cls_token, pos_embed)` | equation 1 |
 # | `attn`, `mlp`, with `norm1`, `norm2` and the two sums | equations 2 and 3 |
 # | `norm(x)[:, 0]` | equation 4 |
