@@ -11,7 +11,6 @@ Prints a table and writes data/records/equality.json; the exit status is 1 where
 
 import argparse
 import copy
-import json
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -28,6 +27,7 @@ from bench.models import surroundings
 from tests.reference.compare import normal
 from tests.reference.twins import count, randomised, settled
 from vit_edu.models import CLIP, TextTransformer, clip_logits, create_model
+from vit_edu.training.records import write
 from vit_edu.weights import load_weights
 
 RECORD = Path(__file__).resolve().parents[1] / "data" / "records" / "equality.json"
@@ -189,7 +189,7 @@ def main(arguments: list[str] | None = None, pairs: list[Pair] = PAIRS) -> int:
         print(f"{row['model']:43}{row['against']:14}{row['parameters']:12,}", *figures, flush=True)
     out = words.out or (None if words.only else RECORD)
     if out:
-        out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write(out, record)
         print("wrote", out.name)
     return int(not all(row[name] <= limit for row in record["rows"] for name, limit in LIMITS.items()))
 

@@ -5,14 +5,13 @@
 Runs both editions of every lesson, each in a kernel of its own, and writes data/records/lessons.json.
 """
 
-import json
 import time
 from pathlib import Path
 
 import nbformat.v4 as v4
 
 from vit_edu.classroom import build, editions
-from vit_edu.training.records import surroundings
+from vit_edu.training.records import surroundings, write
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORD = ROOT / "data" / "records" / "lessons.json"
@@ -40,8 +39,7 @@ def main() -> None:
         lessons[source.stem] = {name: cost(source, name == "solved") for name in ("unsolved", "solved")}
         print(source.stem, lessons[source.stem])
     record = {"command": "python bench/lessons.py"} | surroundings() | {"lessons": lessons}
-    RECORD.parent.mkdir(parents=True, exist_ok=True)
-    RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write(RECORD, record)
 
 
 if __name__ == "__main__":
