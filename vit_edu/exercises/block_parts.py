@@ -16,11 +16,11 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-6) -> Te
 
 
 def tokens_and_weights(draw: Draw):
-    """One token, several, a batch, a map; an eps large enough to see; a spread as small as eps, else a wide one (eight
-    channels, or numbers far apart), so that what is normed in float32 always passes."""
+    """One token, several, a batch, a map; an eps large enough to see; a spread as small as eps, else a wide one, so
+    that what is normed in float32 always passes."""
     yield torch.tensor([1.0, 5.0], dtype=torch.float64) + draw.integer(0, 3), draw.small(2), draw.small(2), 1e-6
     yield draw.distinct(1, 2), draw.small(2), draw.small(2), 0.5
-    yield 2 * draw.distinct(3, 2), draw.small(2) + 0.5, draw.small(2), 1e-6
+    yield from ((2 * draw.distinct(3, C), draw.small(C) + 0.5, draw.small(C), 1e-6) for C in (2, 3))
     yield draw.normal(2, 3, 8) + 1, draw.normal(8), draw.normal(8), 1e-6
     yield draw.normal(8, 8, 8), draw.normal(8), draw.normal(8), 1e-6
     yield 1e-3 * draw.normal(3, 5, 6), draw.normal(6), draw.normal(6), 1e-6

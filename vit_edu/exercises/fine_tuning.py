@@ -127,7 +127,8 @@ stepping.mistake(
 )
 stepping.mistake(
     "nothing is frozen",
-    "The whole model has learned. Which parameters should ask for a gradient, and which should the optimizer have?",
+    "Every parameter of the model asks for a gradient when you are done. Which of them should, and which should the "
+    "optimizer have?",
     freeze=everything,
     given=lambda model: model.parameters(),
 )

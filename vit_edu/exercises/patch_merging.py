@@ -155,7 +155,8 @@ merging.mistake(
 )
 merging.mistake(
     "height and width of the padding are exchanged",
-    "Your map gets a row where it needs a column. F.pad counts from the last axis: channels, then width, then height.",
+    "Your map gets a row where only a column is missing, or the other way round: each side has a rest of its own. "
+    "F.pad counts from the last axis: channels, then width, then height.",
     pad=lambda x: F.pad(x, (0, 0, 0, x.shape[1] % 2, 0, x.shape[2] % 2)),
 )
 merging.mistake(
