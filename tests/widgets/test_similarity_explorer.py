@@ -228,9 +228,7 @@ def test_it_can_be_read_and_no_text_is_cut(static_page, scheme):
 
 def test_words_above_the_columns_stay_whole(static_page):
     whole = ["snowman", "grinning cat", "red heart", "sailboat", "watermelon"]
-    static_page.show(
-        SimilarityExplorer(new(), images, whole), SimilarityExplorer(new(), images, ["x" * 36, *whole[1:]])
-    )
+    static_page.show(*(SimilarityExplorer(new(), images, texts) for texts in (whole, ["x" * 36, *whole[1:]])))
     first, second = SimilarityView(static_page), SimilarityView(static_page, 1)
     pieces = """labels => labels.map(({ firstChild: text }) => {
         const range = document.createRange();
