@@ -40,7 +40,7 @@ class Size:
 
 SIZES = {
     "smoke": Size((100,), Plan(batch_size=32), 2),
-    "laptop": Size((300, 1500, 9000), Plan(batch_size=64, lr=3e-3, warmup=0.1), 1200),
+    "laptop": Size((300, 1500, 9000), Plan(batch_size=32, lr=1e-3, warmup=0.1), 1200),
     "gpu": Size((300, 1500, 9000), Plan(batch_size=128, lr=1e-3, warmup=0.1), 7000),
 }
 
