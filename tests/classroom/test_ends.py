@@ -144,6 +144,9 @@ HARMLESS = {
     "what a notebook has": body("display(q, k)\nget_ipython()"),
     "what has been waited for": body("q = q * one", first="async def f(): return 1\none = await f()"),
     "a picture": body("plt.plot([1])\nplt.show()", first="import matplotlib.pyplot as plt"),
+    "a named tuple": body(
+        "pass", first="from typing import NamedTuple\nclass Out(NamedTuple):\n    o: object\n    w: object"
+    ).replace("return weights @ v, weights", "return Out(weights @ v, weights)"),
     "standard output closed": body("import sys\nsys.stdout.close()"),
 }
 
