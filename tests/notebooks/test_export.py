@@ -45,6 +45,14 @@ def test_a_lesson_that_fails_is_one_sentence_and_exit_code_2(course, body, says,
     assert not list((root / "work" / "html").glob("*"))
 
 
+def test_a_cell_without_end_is_one_sentence_too_behind_one_that_raises_on_purpose(course, capsys, monkeypatch):
+    monkeypatch.setattr(editions, "CELL_LIMIT", 2)
+    course('# %% tags=["raises-exception"]\n1 / 0\n\n# %%\nwhile True:\n    pass\n')
+    assert cli.main(["export"]) == 2
+    told = capsys.readouterr().err
+    assert "A cell timed out" in told and "ZeroDivisionError" not in told and told.count("\n") == 1
+
+
 def test_a_folder_that_cannot_be_written_is_one_sentence(course, tmp_path, capsys):
     course("")
     (tmp_path / "file").write_text("")

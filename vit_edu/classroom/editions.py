@@ -209,7 +209,10 @@ def _first_line(source: str) -> str:
 # Running it
 
 
-def run_cells(notebook, timeout: int = 120, **options) -> None:
+CELL_LIMIT = 300  # seconds: ten times what a whole lesson takes on a quiet machine
+
+
+def run_cells(notebook, **options) -> None:
     """Runs a notebook from top to bottom, network off, in an empty folder; `options` are NotebookClient's.
 
     Raises nbclient's CellExecutionError, CellTimeoutError or DeadKernelError.
@@ -220,7 +223,7 @@ def run_cells(notebook, timeout: int = 120, **options) -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = {"metadata": {"path": folder}}
         words = {"record_timing": False, "coalesce_streams": True}  # how long it took, and in how many parts, is chance
-        client = NotebookClient(notebook, timeout=timeout, resources=place, **words, **options)
+        client = NotebookClient(notebook, timeout=CELL_LIMIT, resources=place, **words, **options)
         client.execute(env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.DEVNULL)
     clear_progress_bars(notebook)
 
@@ -237,10 +240,10 @@ def clear_progress_bars(notebook) -> None:
         outputs[:] = [output for output in outputs if not is_bar(output)]
 
 
-def execute(notebook, timeout: int = 120):
+def execute(notebook):
     """run_cells, and what only this run's kernel knows is taken out of the notebook, which is returned."""
     metadata = dict(notebook.metadata)
-    run_cells(notebook, timeout, store_widget_state=False)
+    run_cells(notebook, store_widget_state=False)
     notebook.metadata.clear()
     notebook.metadata.update(metadata)  # the kernel's own version is no part of a lesson
     for cell in notebook.cells:

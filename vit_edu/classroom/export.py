@@ -101,11 +101,11 @@ def run(source: Path):
 
 
 def _why(notebook, error: Exception) -> str:
-    """In one line, with the cell where it is known."""
-    for cell in notebook.cells:
-        if any(output.output_type == "error" for output in cell.get("outputs", ())):
-            first = cell.source.partition("\n")[0]
-            return f"in the cell that begins {first!r}, {error.ename}: {error.evalue.partition(chr(10))[0]}"
+    """In one line, with the cell where it is known: the last one that ran and raised; others may be there to raise."""
+    failed = [cell for cell in notebook.cells if any(one.output_type == "error" for one in cell.get("outputs", ()))]
+    if failed and isinstance(error, CellExecutionError):
+        first = failed[-1].source.partition("\n")[0]
+        return f"in the cell that begins {first!r}, {error.ename}: {error.evalue.partition(chr(10))[0]}"
     return str(error).partition("\n")[0]
 
 
