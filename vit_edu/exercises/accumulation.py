@@ -33,21 +33,31 @@ class Count:
         self.waiting -= pictures
 
 
+def still_kept(way: torch.autograd.graph.Node) -> bool:
+    """Whether a tanh's result still waits in the graph; it has gone there for a way back."""
+    try:
+        return way._saved_result is not None
+    except (RuntimeError, AttributeError):  # freed by .backward(), or nothing of this kind
+        return False
+
+
 class Watched(nn.Module):
     """A small model that counts its pictures; its gradients are not empty."""
 
     def __init__(self, state: dict[str, Tensor]):
         super().__init__()
-        self.count = Count()
+        self.count, self.ways = Count(), []
         for name, value in state.items():
             self.register_parameter(name, nn.Parameter(value.detach().clone()))
             getattr(self, name).grad = 0.3 * value.detach() + 0.1
 
     def forward(self, images: Tensor) -> Tensor:
-        y = torch.tanh(images @ self.fc1) @ self.fc2
+        hidden = torch.tanh(images @ self.fc1)
+        y = hidden @ self.fc2
         if y.requires_grad:
+            way = hidden.grad_fn
             self.count.go(len(images))
-            y.register_hook(lambda _: self.count.done(len(images)))
+            y.register_hook(lambda _: self.ways.append(way) or self.count.done(len(images)))
         return y
 
     def outcome(self, state: dict[str, Tensor], micro_batch: int) -> tuple[Tensor, int]:
@@ -59,6 +69,8 @@ class Watched(nn.Module):
                 raise AnswerError(f"{name}.grad is empty when your function is done.")
         if not self.count.most:
             raise AnswerError("No picture has gone through model(...) on a way that leads back.")
+        if any(map(still_kept, self.ways)):
+            raise AnswerError("A part has gone back and is kept all the same. Have you asked for retain_graph=True?")
         return torch.cat([p.grad.flatten() for p in self.parameters()]).clone(), max(self.count.most, micro_batch)
 
 

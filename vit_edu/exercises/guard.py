@@ -2,12 +2,14 @@
 
 import contextlib
 import ctypes
+import inspect
 import io
 import random
 import signal
 import sys
 import threading
 import time
+import types
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -22,6 +24,8 @@ CLOCKS = hasattr(time, "pthread_getcpuclockid")  # whether the system tells how 
 WAITING = 3 if CLOCKS else 1
 IMPORT_LIMIT = 60.0  # torch imports some parts of itself on first use: stopped in the middle they stay broken
 LONGEST_PRINT = 20_000  # characters
+# Other libraries of finished models: whatever an answer calls in them is not its own work.
+LIBRARIES = ("timm.", "transformers.", "torchvision.models.", "torchvision.ops.", "vit_pytorch.", "peft.")
 
 
 class Stopped(BaseException):
@@ -76,7 +80,8 @@ class ReadyMade(TorchFunctionMode):
             name = name.removeprefix("_VariableFunctionsClass.")  # what torch calls itself
             function = answer.forward if isinstance(answer, type) else answer
             self.functions[function] = name
-            if code := getattr(function, "__code__", None):
+            # torch's decorators share one wrapper's code among many functions
+            if code := getattr(inspect.unwrap(function), "__code__", None):
                 self.codes[code] = name
         # Torch has its own functions under other names as well: torch._NAME_math, torch.ops.aten.NAME.
         self.stems = {f.__name__: name for f, name in self.functions.items() if not hasattr(f, "__code__")}
@@ -89,8 +94,12 @@ class ReadyMade(TorchFunctionMode):
 
     def profile(self, frame, event, argument):
         """For `sys.setprofile`: Python functions that never pass through torch's dispatch."""
-        if event == "call" and frame.f_code in self.codes:
+        if event != "call":
+            return
+        if frame.f_code in self.codes:
             self.seen.add(self.codes[frame.f_code])
+        elif (module := str(frame.f_globals.get("__name__"))).startswith(LIBRARIES) and not importing(frame):
+            self.seen.add(f"{module}.{frame.f_code.co_name}")
 
 
 @contextlib.contextmanager
@@ -171,7 +180,9 @@ def guarded(work: Callable[[Printed], None], ready_made: tuple, seconds: float |
             if time.monotonic() > deadline or worked(clocks) > (seconds or TIME_LIMIT):
                 break
         deadline = time.monotonic() + IMPORT_LIMIT
-        while importing(thread) and time.monotonic() < deadline and not pressed.is_set():
+        while (
+            importing(sys._current_frames().get(thread.ident)) and time.monotonic() < deadline and not pressed.is_set()
+        ):
             done.wait(0.1)
         run.timed_out = not done.is_set()
         run.left_running = not stop(thread, done)
@@ -186,9 +197,8 @@ def worked(clocks: list[int]) -> float:
     return 0.0
 
 
-def importing(thread: threading.Thread) -> bool:
-    """Whether the thread is inside an import."""
-    frame = sys._current_frames().get(thread.ident)
+def importing(frame: types.FrameType | None) -> bool:
+    """Whether this frame, the current one of a thread, is inside an import."""
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
             return True

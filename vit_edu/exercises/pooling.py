@@ -22,7 +22,9 @@ def tokens(draw):
     yield draw.normal(3, 3, 3), draw.normal(1, 3), draw.normal(1)
     yield draw.normal(2, 7, 5), draw.normal(1, 5), draw.normal(1)
     yield draw.normal(4, 3, 6), draw.normal(1, 6), draw.normal(1)
-    yield 900 * draw.normal(2, 5, 4), draw.normal(1, 4), 2000 + draw.normal(1)  # exp overflows
+    x, weight = 900 * draw.normal(2, 5, 4), draw.normal(1, 4)
+    x[1] -= 9000 * F.normalize(weight[0], dim=0)  # one image's scores far below the other's
+    yield x, weight / weight.norm(), 2000 + draw.normal(1)  # exp overflows
 
 
 pooling = Exercise(

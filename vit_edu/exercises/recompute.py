@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from vit_edu.exercises.core import Draw, Exercise
+from vit_edu.exercises.memory_targets import PeakBytes
 from vit_edu.exercises.trial import AnswerError
 
 
@@ -37,8 +38,8 @@ class Mlp:
 
 
 def count_kept(mine, function, *tensors):
-    """A Function is applied, and to other tensors, to count what is kept beside them; our own wrong answers, functions,
-    give both already.
+    """A Function is applied, and to other tensors, to count what is kept beside them: by a graph, or by being alive.
+    Our own wrong answers, functions, give both already.
 
     `function` is made anew: to a learner's process that grades, only plain values and tensors come.
     """
@@ -49,16 +50,22 @@ def count_kept(mine, function, *tensors):
     if isinstance(result, tuple):
         return result
     others = [(tensor.detach() + 1).requires_grad_() for tensor in tensors]
-    given, kept = {tensor.data_ptr() for tensor in others}, []
+    given, kept = {tensor.data_ptr() for tensor in others}, {}
 
     def keep(tensor: Tensor) -> Tensor:
-        if tensor.untyped_storage().data_ptr() not in given:
-            kept.append(tensor.numel())
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in given:
+            kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        run(function, *others)
-    return result, sum(kept)
+    with PeakBytes() as new, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        answer = run(function, *others)
+    given.add(answer.untyped_storage().data_ptr())  # the caller's; if it was put aside as well, it is counted above
+    alive = [found for storage in new.known.values() if (found := storage()) is not None]
+    for storage in alive:  # also what hooks of the answer's own have taken
+        if storage.data_ptr() not in given:
+            kept[storage.data_ptr()] = storage.nbytes()
+    return result, sum(kept.values()) // answer.element_size()
 
 
 def functions(draw: Draw):

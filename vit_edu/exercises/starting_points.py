@@ -14,7 +14,15 @@ def take_over(published: dict[str, Tensor], own: dict[str, Tensor], prefix: str)
     return {name: x if name.startswith("head.") else published[prefix + name] for name, x in own.items()}
 
 
-PARTS = ("pos_embed", "patch_embed.proj.weight", "blocks.0.mlp.fc1.weight", "norm.weight", "head.weight", "head.bias")
+PARTS = (
+    "pos_embed",
+    "patch_embed.proj.weight",
+    "blocks.0.mlp.fc1.weight",
+    "norm.weight",
+    "norm.bias",
+    "head.weight",
+    "head.bias",
+)
 
 
 def two_models(draw: Draw):
@@ -22,7 +30,7 @@ def two_models(draw: Draw):
     for old, new, C, prefix in ((2, 3, 2, "encoder."), (3, 3, 2, "encoder."), (4, 3, 5, "model."), (2, 2, 3, "0.")):
 
         def state(classes, C=C):
-            shapes = ((1, 3, C), (C, 1, 2, 2), (C + 1, C), (C,), (classes, C), (classes,))
+            shapes = ((1, 3, C), (C, 1, 2, 2), (C + 1, C), (C,), (C,), (classes, C), (classes,))
             return {name: draw.normal(*shape) for name, shape in zip(PARTS, shapes, strict=True)}
 
         encoder = {prefix + name: x for name, x in state(old).items()}

@@ -136,8 +136,8 @@ weight.mistake(
     proj=lambda D: 0,
 )
 weight.mistake(
-    "the output projection has no bias",
-    "You are short by D in every block. Which layer of attention has a bias that you left out?",
+    "a bias of D is missing in every block",
+    "You are short by D in every block. proj and fc2 have a bias of D each: have you counted both?",
     proj=lambda D: D * D,
 )
 weight.mistake(
@@ -149,6 +149,11 @@ weight.mistake(
     "the MLP has no biases",
     "You count the matrices of the MLP. How many outputs has fc1, how many fc2, and what is added to each?",
     mlp=lambda D, wide: 2 * D * wide,
+)
+weight.mistake(
+    "fc1 has no bias",
+    "You are short by mlp_ratio·D in every block. How wide is what fc1 gives, and what is added to it?",
+    mlp=lambda D, wide: 2 * D * wide + D,
 )
 weight.mistake(
     "two biases of D in the MLP",
@@ -167,7 +172,7 @@ weight.mistake(
 )
 weight.mistake(
     "one norm in a block",
-    "A block norms before attention and before the MLP. With parameters of its own each time.",
+    "You are short by 2·D in every block. It has two norms, each with a weight and a bias; and the bias of qkv is 3·D.",
     norms=lambda D: 2 * D,
 )
 weight.mistake(

@@ -11,6 +11,7 @@ from vit_edu.exercises.core import Draw, Exercise, call_module
 
 def windows_cases(draw: Draw):
     """Random, non-zero weights in every parameter: a bias table of zeros would let most mistakes pass."""
+    many = draw.integer(2, 4)
     for batch, grid, window, shift, dim, heads in (
         (1, (2, 4), (2, 2), (0, 0), 2, 1),
         (1, (2, 4), (2, 2), (0, 1), 2, 1),
@@ -20,11 +21,11 @@ def windows_cases(draw: Draw):
         (1, (6, 3), (2, 3), (1, 2), 4, 2),
         (1, (2, 3), (2, 3), (1, 1), 4, 1),
         (3, (6, 4), (3, 2), (2, 1), 6, 2),
-        (2, (6, 9), (3, 3), (1, 1), 8, 2),
+        (2, (6, 9), (3, 3), (1, 1), many * draw.integer(1, 2), many),  # no answer can know these
     ):
         state = {
             "relative_position_bias_table": draw.normal((2 * window[0] - 1) * (2 * window[1] - 1), heads),
-            "qkv.weight": draw.normal(3 * dim, dim),
+            "qkv.weight": draw.normal(3 * dim, dim) / dim**0.5,  # beside larger scores −100 is no −inf
             "qkv.bias": draw.normal(3 * dim),
             "proj.weight": draw.normal(dim, dim),
             "proj.bias": draw.normal(dim),

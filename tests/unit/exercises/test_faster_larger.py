@@ -37,12 +37,20 @@ def past_the_model(model, images, labels, micro_batch, max_norm):
     nn.utils.clip_grad_norm_(model.parameters(), max_norm)
 
 
+def keeps_its_graphs(model, images, labels, micro_batch, max_norm):
+    model.zero_grad()
+    for x, y in zip(images.split(micro_batch), labels.split(micro_batch)):
+        (F.cross_entropy(model(x), y) * len(x) / len(images)).backward(retain_graph=True)
+    nn.utils.clip_grad_norm_(model.parameters(), max_norm)
+
+
 @pytest.mark.parametrize(
     "mine, words",
     [
         (steps_too, "fc1 has moved. Asked for is the gradient"),
         (on_a_copy, "Mistake: everything waits."),
         (past_the_model, "No picture has gone through model(...)"),
+        (keeps_its_graphs, "A part has gone back and is kept all the same."),
     ],
 )
 def test_accumulate_is_not_passed_by_more_or_less_than_is_asked(mine, words):
@@ -76,6 +84,19 @@ class ByHand(Recompute):
         return None, gradient + back @ W.mT, x.mT @ back, wide.mT @ gradient
 
 
+class BehindOwnHooks(Recompute):
+    @staticmethod
+    def forward(ctx, function, *tensors):
+        ctx.tensors = [tensor.detach().requires_grad_() for tensor in tensors]
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(lambda x: x, lambda x: x):
+            ctx.result = function(*ctx.tensors)
+        return ctx.result.detach()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return None, *torch.autograd.grad(ctx.result, ctx.tensors, gradient)
+
+
 class OnTheClass(Recompute):
     @staticmethod
     def forward(ctx, function, *tensors):
@@ -90,6 +111,7 @@ class OnTheClass(Recompute):
 def test_recompute_may_keep_nothing_else_and_nothing_where_all_calls_share_it():
     verdict, text = look(ByHand, "recompute")
     assert not verdict.passed and "Mistake: everything is kept." in text
+    assert diagnosis(look(BehindOwnHooks, "recompute")[0]) == ["everything is kept"]
     assert diagnosis(look(OnTheClass, "recompute")[0]) == ["one place for all calls"]
     assert "torch.autograd.Function is wanted" in look(type("Plain", (), {}), "recompute")[1]
 
