@@ -126,10 +126,11 @@ function attentionDrawing({ numbers, layers, size: [H, W] }) {
   // The patches that are looked at most, cut out of the photo.
   function paintBest(lines, photo, best, { rows, columns }) {
     const [w, h] = [photo.width / columns, photo.height / rows];
-    lines.forEach(({ patch }, i) => {
+    best.forEach((key, i) => {
+      const { patch } = lines[i];
       const ctx = patch.getContext("2d");
       ctx.imageSmoothingEnabled = w > patch.width;
-      ctx.drawImage(photo, (best[i] % columns) * w, Math.floor(best[i] / columns) * h, w, h, 0, 0, patch.width, patch.height);
+      ctx.drawImage(photo, (key % columns) * w, Math.floor(key / columns) * h, w, h, 0, 0, patch.width, patch.height);
     });
   }
 

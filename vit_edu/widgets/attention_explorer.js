@@ -14,9 +14,10 @@ function attentionPage({ C, H, W, layers, prefix, single, turn }) {
     title: text("ve-title"),
     row: text(""),
     ahead: text("ve-title"),
-    best: Array.from({ length: Math.min(5, layers[0].rows * layers[0].columns) }, () => ({
-      patch: el("canvas", { width: 20, height: 20, "aria-hidden": "true" }), words: text("", "span"), bar: text("ve-att-bar", "span"),
-    })),
+    best: Array.from({ length: Math.min(5, Math.max(...layers.map(({ rows, columns }) => rows * columns))) }, () => {
+      const line = { patch: el("canvas", { width: 20, height: 20, "aria-hidden": "true" }), words: text("", "span"), bar: text("ve-att-bar", "span") };
+      return { ...line, root: el("div", { class: "ve-att-line" }, line.patch, line.words, line.bar) };
+    }),
     rest: text("ve-quiet"),
     head: text(""),
     distances: el("canvas", { class: "ve-att-distances", role: "img" }),
@@ -35,7 +36,7 @@ function attentionPage({ C, H, W, layers, prefix, single, turn }) {
   parts.over = el("div", { class: "ve-att-small" }, parts.small, parts.chosen);
   parts.right = el("div", { class: "ve-att-right" });
   (single ? parts.right : left).append(parts.title, parts.row, parts.ahead, el("div", { class: "ve-att-best" },
-    ...parts.best.map(({ patch, words, bar }) => el("div", { class: "ve-att-line" }, patch, words, bar))), parts.rest);
+    ...parts.best.map(({ root }) => root)), parts.rest);
   if (!single) {
     parts.right.append(el("p", { class: "ve-title" }, "The same query in every head"),
       el("p", { class: "ve-quiet" }, "A row a layer, a column a head; each map by its own largest weight."), parts.over,
@@ -152,7 +153,9 @@ function render({ model, el }) {
     const all = (words) => words.replace("This", "Over all queries, this");
     look.write(page.head, all(ofHead(s)), all(ofHead({ shown: "head" }, [farthest, evenest])));
     page.ahead.textContent = s.shown === "rollout" ? "Most of it comes from" : "Largest weights";
-    page.best.forEach(({ words, bar }, i) => {
+    page.best.forEach(({ root, words, bar }, i) => {
+      root.style.visibility = i < best.length ? "" : "hidden"; // a layer of fewer patches keeps the room
+      if (i >= best.length) return;
       const weight = weights[prefix.length + best[i]];
       words.textContent = `${place(best[i], grid)}: ${four(weight)}`;
       bar.style.width = `${(weight / (top || 1)) * 100}%`;

@@ -48,7 +48,7 @@ function patchDrawing({ C, H, W, pixels: original, photo }) {
   }
   function draw(ctx, i, s, x, y, size) {
     const [top, left] = cornerOf(i, s);
-    ctx.imageSmoothingEnabled = size < s.p; // larger than it is, a patch keeps its pixels
+    ctx.imageSmoothingEnabled = W >= 100; // a small picture keeps its pixels, as in the photo
     ctx.drawImage(photo, left, top, s.p, s.p, x, y, size, size);
   }
 
