@@ -87,7 +87,7 @@ plots.plot_attention(photo, weights, grid_size=(14, 14), queries=queries)
 # corners together.
 #
 # Four rows of 196. Here are all of them: point at any patch, or walk with the arrow keys. Can you find a patch that looks
-# at a few others only, and one that looks nearly everywhere? Below the photo stands over how many tokens it is spread.
+# at a few others only, and one that looks nearly everywhere? Beside the photo stands over how many tokens it is spread.
 # (One layer with one head, here; a model has many of both, and each gets a small map.)
 
 # %%
