@@ -14,15 +14,8 @@ def take_over(published: dict[str, Tensor], own: dict[str, Tensor], prefix: str)
     return {name: x if name.startswith("head.") else published[prefix + name] for name, x in own.items()}
 
 
-PARTS = (
-    "pos_embed",
-    "patch_embed.proj.weight",
-    "blocks.0.mlp.fc1.weight",
-    "norm.weight",
-    "norm.bias",
-    "head.weight",
-    "head.bias",
-)
+NAMES = "pos_embed patch_embed.proj.weight blocks.0.mlp.fc1.weight norm.weight norm.bias head.weight head.bias"
+PARTS = tuple(NAMES.split())
 
 
 def two_models(draw: Draw):
