@@ -23,8 +23,8 @@ ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "explorers"
 # In an error's words, address or stack: anywidget, and the module that it loads from a blob, hold the explorers' code.
 OURS = re.compile(r"blob:|anywidget|displaying widget|widget model|\bve-|vit_edu|Explorer", re.IGNORECASE)
-# anywidget's complaint two seconds after a model was made, if its module is not yet imported (AbortSignal.timeout(2000) in
-# its Runtime). Then the page is busy, the model comes after it; a test that waits for one that never comes fails anyway.
+# anywidget's complaint two seconds after a model was made (AbortSignal.timeout in its Runtime) if the page was too busy
+# to import the module by then; a test that waits for a model that never comes fails anyway.
 SLOW = "[anywidget] Failed to initialize model."
 # Nothing but the loopback can be reached: other names do not resolve.
 LAUNCH = [

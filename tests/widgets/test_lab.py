@@ -123,8 +123,8 @@ def test_saved_closed_and_reopened_without_their_kernel(six):
     six.wait()
     assert six.said() == said
     six.answer()
-    # JupyterLab draws outputs before it has restored their models, from the file or the kernel: it looks for them for two
-    # seconds (get_model of its widget manager), says this, and draws anew when they are there.
+    # JupyterLab may draw outputs before it has restored their models: its get_model looks for them for two seconds,
+    # says this, and draws anew when they are there.
     six.notebook.errors[:] = [error for error in six.notebook.errors if "widget model not found" not in error]
 
 
