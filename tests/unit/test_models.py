@@ -220,6 +220,7 @@ def test_numbers_of_numpy_and_torch_are_numbers():
 
 def test_a_drop_rate_is_felt_in_training_only():
     model, images = small("vit_tiny_patch16_224", drop_path_rate=0.9)
-    assert torch.equal(model(images), model(images))
+    first = model(images)
+    assert all(torch.equal(model(images), first) for _ in range(9))
     model.train()
-    assert not torch.equal(model(images), model(images))
+    assert len({model(images).sum().item() for _ in range(99)}) > 1  # two draws are often the same
